@@ -1,0 +1,76 @@
+# Every command here sets up what it needs: a Python >= 3.11, make and a package index are enough.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run
+DEV_STAMP := $(VENV)/.dev
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
+
+.PHONY: help
+help:  ## this list
+	@echo "Purser. The two that matter first:"
+	@grep -hE '^(run|test):.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+	@echo "The others:"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | grep -vE '^(run|test):' | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+# ---- environments -----------------------------------------------------------------------------------------------
+$(BIN)/uv:
+	@test -n "$(PYTHON)" || { echo "Purser needs Python 3.11 or newer; none was found on PATH (set PYTHON=...)." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# Installing is serialised: `make run` and `make test` may be started at the same moment.
+define install
+	@echo "installing $(1)"
+	@$(BIN)/python deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1)
+	@$(BIN)/python deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+endef
+
+$(RUN_STAMP): requirements/run.txt pyproject.toml | $(BIN)/uv
+	$(call install,requirements/run.txt)
+	@touch $@
+
+$(DEV_STAMP): requirements/dev.txt pyproject.toml | $(BIN)/uv
+	$(call install,requirements/dev.txt)
+	@touch $@ $(RUN_STAMP)
+
+.PHONY: env
+env: $(DEV_STAMP)  ## the development environment in .venv
+
+.PHONY: lock
+lock: | $(BIN)/uv  ## make the hashed requirement files anew from pyproject.toml
+	$(COMPILE) --extra build pyproject.toml -o requirements/run.txt
+	$(COMPILE) --extra build --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+
+# ---- the two that matter ----------------------------------------------------------------------------------------
+.PHONY: run
+run: $(RUN_STAMP)  ## the whole system on this machine, with a sample purchase and its refund; Ctrl-C ends it
+	@$(BIN)/purser up
+
+.PHONY: test
+test: $(DEV_STAMP)  ## every test, on a real PostgreSQL and a real Redis that it starts itself
+	@$(BIN)/pytest $(ARGS)
+
+# ---- checks -----------------------------------------------------------------------------------------------------
+.PHONY: test-fast
+test-fast: $(DEV_STAMP)  ## the tests that need no more than some seconds
+	@$(BIN)/pytest -m "not slow" $(ARGS)
+
+.PHONY: check
+check: $(DEV_STAMP)  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: fmt
+fmt: $(DEV_STAMP)  ## format and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean:  ## remove the environment and the embedded stack's data
+	rm -rf $(VENV) .purser .mypy_cache .ruff_cache .pytest_cache .hypothesis
