@@ -1,0 +1,4 @@
+"""What the services share: the vocabulary (events, money, ids, clock, apps, catalogue, JWS) and the bus.
+
+No business rule lives here.
+"""

@@ -1,0 +1,172 @@
+"""The apps of this installation: who may call, and what the stores know them as. Read from a TOML file, checked whole.
+
+Shape and meaning of each field: `deploy/examples/apps.toml`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NewType, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.ids import AppId
+
+Scope = Literal["read", "spend", "grant", "admin"]
+EndpointId = NewType("EndpointId", str)
+Key = TypeVar("Key", bound=str)
+
+
+class AppsInvalid(ValueError):
+    """The apps file cannot be used; the message names the file and the field."""
+
+
+def first_problem(error: ValidationError) -> str:
+    """`apps.0.apple.bundle_id: Field required`: the first thing that is wrong, with the path of its field."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClientTokens(_Strict):
+    """How the bearer tokens of the app's users are verified: `key` for HS256, a public key or a JWKS for the others."""
+
+    algorithm: Literal["HS256", "RS256", "ES256"]
+    key: str | None = None
+    public_key_file: Path | None = None
+    jwks_url: str | None = None
+
+
+class ServerKey(_Strict):
+    """A key of the app's own backend; only its SHA-256 (hexadecimal) is kept."""
+
+    id: str
+    sha256: str
+    scopes: frozenset[Scope]
+
+
+class AppleApp(_Strict):
+    """What the App Store knows the app as."""
+
+    bundle_id: str
+    app_apple_id: int | None = None
+    shared_secret: str | None = None
+    issuer_id: str | None = None
+    key_id: str | None = None
+    private_key_file: Path | None = None
+    sandbox: Literal["separate", "refuse"] = "separate"
+
+
+class WalletPolicy(_Strict):
+    """`debt`: a refund larger than the balance is owed (negative) or written off (floor)."""
+
+    debt: Literal["negative", "floor"] = "negative"
+    client_may_spend: bool = False
+
+
+class WebhookEndpoint(_Strict):
+    """Where the app's backend wants to hear of events (Standard Webhooks); `["*"]` is all of them."""
+
+    id: EndpointId
+    url: str
+    secret: str
+    events: frozenset[str] = frozenset({"*"})
+
+    def wants(self, event_type: str) -> bool:
+        return "*" in self.events or event_type in self.events
+
+
+class App(_Strict):
+    """One mobile app. Its id is the audience of its client tokens."""
+
+    id: AppId
+    name: str
+    client_tokens: ClientTokens | None = None
+    server_keys: tuple[ServerKey, ...] = ()
+    apple: AppleApp
+    wallet: WalletPolicy = WalletPolicy()
+    webhooks: tuple[WebhookEndpoint, ...] = ()
+
+
+class _File(_Strict):
+    apps: tuple[App, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Apps:
+    """All apps, found by id or by bundle id."""
+
+    by_id: Mapping[AppId, App]
+    by_bundle_id: Mapping[str, App] = field(repr=False)
+
+    @classmethod
+    def of(cls, apps: tuple[App, ...]) -> Apps:
+        """Raises AppsInvalid when two apps share an id or a bundle id."""
+        return cls(
+            by_id=_unique("id", [(app.id, app) for app in apps]),
+            by_bundle_id=_unique("apple.bundle_id", [(app.apple.bundle_id, app) for app in apps]),
+        )
+
+    def __iter__(self) -> Iterator[App]:
+        return iter(self.by_id.values())
+
+
+def _unique(name: str, pairs: list[tuple[Key, App]]) -> dict[Key, App]:
+    found: dict[Key, App] = {}
+    for key, app in pairs:
+        if key in found:
+            raise AppsInvalid(f"two apps have the {name} {key!r}")
+        found[key] = app
+    return found
+
+
+def parse_apps(text: str) -> Apps:
+    """Apps from the text of an apps file. Raises AppsInvalid with a sentence that names the field."""
+    try:
+        parsed = _File.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise AppsInvalid(str(error)) from error
+    except ValidationError as error:
+        raise AppsInvalid(first_problem(error)) from error
+    if not parsed.apps:
+        raise AppsInvalid("at least one [[apps]] entry is needed")
+    for app in parsed.apps:
+        _check(app)
+    return Apps.of(parsed.apps)
+
+
+def _check(app: App) -> None:
+    tokens = app.client_tokens
+    if tokens is not None:
+        given = [tokens.key, tokens.public_key_file, tokens.jwks_url]
+        wanted = [tokens.key] if tokens.algorithm == "HS256" else [tokens.public_key_file, tokens.jwks_url]
+        if sum(value is not None for value in given) != 1 or all(value is None for value in wanted):
+            raise AppsInvalid(
+                f"app {app.id!r}: client_tokens needs `key` for HS256, `public_key_file` or `jwks_url` for the others"
+            )
+        if tokens.key is not None and len(tokens.key) < 32:
+            raise AppsInvalid(f"app {app.id!r}: client_tokens.key needs at least 32 characters (RFC 7518, section 3.2)")
+    for server_key in app.server_keys:
+        if len(server_key.sha256) != 64 or not all(digit in "0123456789abcdef" for digit in server_key.sha256):
+            raise AppsInvalid(
+                f"app {app.id!r}: server key {server_key.id!r}: sha256 is 64 lower-case hexadecimal digits"
+            )
+    ids = [endpoint.id for endpoint in app.webhooks]
+    if len(set(ids)) != len(ids):
+        raise AppsInvalid(f"app {app.id!r}: two webhooks have the same id")
+
+
+def load_apps(path: Path) -> Apps:
+    """Apps from a file. Raises AppsInvalid with a sentence that names the file and the field."""
+    try:
+        return parse_apps(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AppsInvalid(f"{path}: {error.strerror}") from error
+    except AppsInvalid as error:
+        raise AppsInvalid(f"{path}: {error}") from error

@@ -1,0 +1,388 @@
+"""Every event there is: its name, its payload, and what it says about the thing it is about.
+
+A payload is a frozen dataclass; it is kept in the journal as JSON and read back by `decode`. A field that is added
+needs a default, so that the events of yesterday are still read. `subject` names what an event is about (a purchase, a
+notification, an account token); all events of one subject are its timeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, Generic, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from shared.ids import AppId, EventId, PurchaseId, TransactionId, UserId
+from shared.money import Amount, CurrencyId
+
+Store = Literal["apple"]
+Environment = Literal["production", "sandbox"]
+ProductType = Literal["consumable", "non_consumable", "auto_renewable", "non_renewing"]
+RejectionCode = Literal[
+    "receipt_malformed",
+    "receipt_unauthentic",
+    "transaction_not_found",
+    "wrong_app",
+    "wrong_environment",
+    "wrong_product",
+    "claimed_by_another_user",
+    "account_token_mismatch",
+    "already_refunded",
+    "not_granted_family_shared",
+    "store_refused",
+]
+
+
+class EventUnknown(LookupError):
+    """No event of this name and version is known here: deploy consumers before producers."""
+
+
+class EventMalformed(ValueError):
+    """The payload in the journal is not what this event's type says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What every payload class says of itself."""
+
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+
+
+P = TypeVar("P", bound=Payload)
+P_co = TypeVar("P_co", bound=Payload, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Generic[P_co]):
+    """A fact in the journal. `causation_id` is the event that it followed from; times are UTC."""
+
+    id: EventId
+    app: AppId
+    subject: str
+    user_id: UserId | None
+    payload: P_co
+    trace_id: str
+    causation_id: EventId | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+    @property
+    def type(self) -> str:
+        return self.payload.TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A fact that is about to be recorded; the journal gives it its id and its time of recording."""
+
+    payload: Payload
+    app: AppId
+    subject: str
+    user_id: UserId | None
+    occurred_at: datetime
+    trace_id: str
+    causation_id: EventId | None = None
+
+
+def following(
+    cause: Event[Payload],
+    payload: Payload,
+    *,
+    subject: str | None = None,
+    user_id: UserId | None = None,
+    occurred_at: datetime,
+) -> Draft:
+    """A draft that followed from an event: same app and trace, and its subject and user unless others are named."""
+    return Draft(
+        payload=payload,
+        app=cause.app,
+        subject=subject or cause.subject,
+        user_id=user_id or cause.user_id,
+        occurred_at=occurred_at,
+        trace_id=cause.trace_id,
+        causation_id=cause.id,
+    )
+
+
+# ---- what the gateway says --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptSubmitted(Payload):
+    """A client sent an app receipt and the transaction that it claims from it. The store has to be asked."""
+
+    TYPE: ClassVar[str] = "receipt.submitted"
+
+    store: Store
+    transaction_id: TransactionId
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionSubmitted(Payload):
+    """A client sent a StoreKit 2 transaction, which carries its own proof; its id is what it says, unverified."""
+
+    TYPE: ClassVar[str] = "transaction.submitted"
+
+    store: Store
+    transaction_id: TransactionId
+    signed_transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationReceived(Payload):
+    """The store told us something; the signature of the outer JWS was checked before it was recorded."""
+
+    TYPE: ClassVar[str] = "notification.received"
+
+    store: Store
+    notification_id: str
+    notification_type: str
+    subtype: str | None
+    signed_payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountTokenIssued(Payload):
+    """The UUID that a user's app gives StoreKit as `appAccountToken`. One per user, for ever."""
+
+    TYPE: ClassVar[str] = "account_token.issued"
+
+    token: UUID
+
+
+# ---- what the verifier says -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTransaction:
+    """One transaction as the store states it, in the store's own terms; times are UTC.
+
+    `signed_at` is when the store said so (a receipt: when it answered): of two statements the newer counts.
+    """
+
+    store: Store
+    environment: Environment
+    transaction_id: TransactionId
+    original_transaction_id: TransactionId
+    product_id: str
+    product_type: ProductType
+    quantity: int
+    purchased_at: datetime
+    signed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseVerified(Payload):
+    """The store confirms the transaction, and this user owns it."""
+
+    TYPE: ClassVar[str] = "purchase.verified"
+
+    purchase_id: PurchaseId
+    transaction: StoreTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseRejected(Payload):
+    """This claim is refused for good, with the reason. `detail` is safe to show to the claimant."""
+
+    TYPE: ClassVar[str] = "purchase.rejected"
+
+    purchase_id: PurchaseId
+    store: Store
+    transaction_id: TransactionId
+    code: RejectionCode
+    detail: str
+    environment: Environment | None = None
+    product_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundReceived(Payload):
+    """The store gave the money back. `percentage_milli` is of the whole quantity (100,000 = all of it).
+
+    `purchase_id` and the event's user are absent while nobody has claimed the transaction.
+    """
+
+    TYPE: ClassVar[str] = "refund.received"
+
+    transaction: StoreTransaction
+    revoked_at: datetime
+    reason: str
+    percentage_milli: int = 100_000
+    purchase_id: PurchaseId | None = None
+
+
+# ---- what the ledger says ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseCompleted(Payload):
+    """All that the purchase gives is granted."""
+
+    TYPE: ClassVar[str] = "purchase.completed"
+
+    purchase_id: PurchaseId
+    transaction: StoreTransaction
+    granted: list[Amount] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseParked(Payload):
+    """Verified, but it cannot be granted yet, with the reason; it is retried when the operator says so."""
+
+    TYPE: ClassVar[str] = "purchase.parked"
+
+    purchase_id: PurchaseId
+    transaction: StoreTransaction
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseRefunded(Payload):
+    """What the purchase gave is taken back. `granted` and `refunded` are the totals of this purchase so far."""
+
+    TYPE: ClassVar[str] = "purchase.refunded"
+
+    purchase_id: PurchaseId
+    transaction: StoreTransaction
+    granted: list[Amount] = field(default_factory=list)
+    refunded: list[Amount] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class WalletChange:
+    """One entry of a wallet. `version` counts the wallet's entries without a gap: drop what is older than you have."""
+
+    entry_id: str
+    environment: Environment
+    currency: CurrencyId
+    amount: int
+    balance_after: int
+    version: int
+    kind: str
+    purchase_id: PurchaseId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WalletCredited(Payload):
+    """Currency came into a wallet; `amount` is positive."""
+
+    TYPE: ClassVar[str] = "wallet.credited"
+
+    change: WalletChange
+
+
+@dataclass(frozen=True, slots=True)
+class WalletDebited(Payload):
+    """Currency left a wallet; `amount` is negative."""
+
+    TYPE: ClassVar[str] = "wallet.debited"
+
+    change: WalletChange
+
+
+# ---- what the notifier says -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookQueued(Payload):
+    """An outward event is to be told to one endpoint of the app's backend."""
+
+    TYPE: ClassVar[str] = "webhook.queued"
+
+    endpoint_id: str
+    event_id: UUID
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivered(Payload):
+    """The endpoint took it. `attempt` counts from 1."""
+
+    TYPE: ClassVar[str] = "webhook.delivered"
+
+    endpoint_id: str
+    event_id: UUID
+    event_type: str
+    attempt: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookExhausted(Payload):
+    """The endpoint did not take it, and no attempt is left."""
+
+    TYPE: ClassVar[str] = "webhook.exhausted"
+
+    endpoint_id: str
+    event_id: UUID
+    event_type: str
+    attempts: int
+    reason: str
+
+
+PAYLOADS: Mapping[tuple[str, int], type[Payload]] = {
+    (cls.TYPE, cls.VERSION): cls
+    for cls in (
+        ReceiptSubmitted,
+        TransactionSubmitted,
+        NotificationReceived,
+        AccountTokenIssued,
+        PurchaseVerified,
+        PurchaseRejected,
+        RefundReceived,
+        PurchaseCompleted,
+        PurchaseParked,
+        PurchaseRefunded,
+        WalletCredited,
+        WalletDebited,
+        WebhookQueued,
+        WebhookDelivered,
+        WebhookExhausted,
+    )
+}
+
+OUTWARD = (
+    PurchaseCompleted.TYPE,
+    PurchaseRejected.TYPE,
+    PurchaseRefunded.TYPE,
+    WalletCredited.TYPE,
+    WalletDebited.TYPE,
+)
+"""The events that the app's own backend may hear of."""
+
+WORD_RANK: Mapping[str, int] = {
+    ReceiptSubmitted.TYPE: 1,
+    TransactionSubmitted.TYPE: 1,
+    PurchaseRejected.TYPE: 1,
+    PurchaseVerified.TYPE: 1,
+    PurchaseParked.TYPE: 2,
+    PurchaseCompleted.TYPE: 2,
+    PurchaseRefunded.TYPE: 2,
+}
+"""Which events say what a purchase's status is. The newest of the highest rank is the word that counts: the ledger's
+outranks all others, so that a stale receipt, refused after its purchase was granted, does not un-complete it."""
+
+
+def encode(payload: Payload) -> bytes:
+    """The payload as JSON."""
+    return msgspec.json.encode(payload)
+
+
+def decode(event_type: str, version: int, document: str | bytes) -> Payload:
+    """The payload read back from its JSON document.
+
+    Raises EventUnknown for a name or version that is not known here, EventMalformed when a field is missing or wrong.
+    """
+    payload_class = PAYLOADS.get((event_type, version))
+    if payload_class is None:
+        raise EventUnknown(f"no event {event_type!r} version {version} is known here")
+    try:
+        return msgspec.json.decode(document, type=payload_class)
+    except msgspec.DecodeError as error:
+        raise EventMalformed(f"{event_type} version {version}: {error}") from error

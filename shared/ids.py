@@ -1,0 +1,125 @@
+"""Identifiers: the types, the time-ordered ones that are minted, and the ones that are derived.
+
+A derived id is a digest of what it names, so that whoever computes it gets the same one, without asking anybody.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+import threading
+from datetime import datetime
+from typing import NewType, Protocol
+from uuid import UUID
+
+from shared.clock import Clock, SystemClock, to_unix_ms
+
+AppId = NewType("AppId", str)
+UserId = NewType("UserId", str)
+PurchaseId = NewType("PurchaseId", str)
+TransactionId = NewType("TransactionId", str)  # the store's own
+EventId = NewType("EventId", UUID)
+
+
+class IdSource(Protocol):
+    """Where every new id and every random number comes from."""
+
+    def event_id(self) -> EventId:
+        """A UUIDv7, greater than every one this source gave before."""
+        ...
+
+    def trace_id(self) -> str:
+        """32 hexadecimal digits, as W3C Trace Context wants them."""
+        ...
+
+    def uuid(self) -> UUID:
+        """A random UUIDv4."""
+        ...
+
+    def uniform(self, low: float, high: float) -> float:
+        """A random float between the two, for jitter."""
+        ...
+
+
+class Ids:
+    """Ids from a clock and a source of randomness. Thread-safe.
+
+    UUIDv7 (RFC 9562): 48 bits of UNIX milliseconds, then here a 12-bit counter within the millisecond (method 1), then
+    62 random bits. A clock that steps back does not: the last millisecond is used until the clock has caught up.
+    """
+
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._lock = threading.Lock()
+        self._last_ms = 0
+        self._counter = 0
+
+    def event_id(self) -> EventId:
+        with self._lock:
+            milliseconds = max(to_unix_ms(self._clock.now()), self._last_ms)
+            self._counter = self._counter + 1 if milliseconds == self._last_ms else 0
+            if self._counter > 0xFFF:  # more than 4,096 in one millisecond: borrow the next
+                milliseconds, self._counter = milliseconds + 1, 0
+            self._last_ms = milliseconds
+            return EventId(_uuid7(milliseconds, self._counter, self._rng.getrandbits(62)))
+
+    def trace_id(self) -> str:
+        with self._lock:
+            return f"{self._rng.getrandbits(128):032x}"
+
+    def uuid(self) -> UUID:
+        with self._lock:
+            return UUID(int=self._rng.getrandbits(128), version=4)
+
+    def uniform(self, low: float, high: float) -> float:
+        with self._lock:
+            return self._rng.uniform(low, high)
+
+
+def system_ids() -> Ids:
+    """Ids from the machine's clock and its entropy."""
+    return Ids(SystemClock(), random.SystemRandom())
+
+
+def _uuid7(milliseconds: int, counter: int, random_62: int) -> UUID:
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | random_62)
+
+
+def uuid7_floor(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of that millisecond: the bound between two time partitions."""
+    return UUID(int=to_unix_ms(moment) << 80)
+
+
+def purchase_id(*, app: str, store: str, transaction_id: str, user_id: str) -> PurchaseId:
+    """The id of one user's claim to one store transaction: whoever posts it, however often, gets the same one.
+
+    The environment is not part of it, because a receipt does not say which it is from before the store was asked.
+    """
+    return PurchaseId("pur_" + _digest(app, store, transaction_id, user_id))
+
+
+def transaction_subject(*, app: str, store: str, environment: str, transaction_id: str) -> str:
+    """The subject of events about a store transaction that no user has claimed."""
+    return "txn_" + _digest(app, store, environment, transaction_id)
+
+
+def notification_subject(*, app: str, store: str, notification_id: str) -> str:
+    """The subject of one store notification, by the id that stays the same when the store repeats it."""
+    return "ntf_" + _digest(app, store, notification_id)
+
+
+def account_subject(*, app: str, user_id: str) -> str:
+    """The subject of a user's account token."""
+    return "acc_" + _digest(app, user_id)
+
+
+def _digest(*parts: str) -> str:
+    """26 characters of base32 (130 bits) over the parts, each with its length, so that no two lists run together."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode()
+        hashed.update(len(encoded).to_bytes(4, "big"))
+        hashed.update(encoded)
+    return base64.b32encode(hashed.digest()).decode().lower()[:26]

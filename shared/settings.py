@@ -1,0 +1,163 @@
+"""The pieces of configuration that several services read: `PURSER_…` variables, checked when the process starts.
+
+Each service composes its own settings from these in its `settings.py`. A missing or bad value ends the process with a
+sentence that names the variable.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal, NoReturn, TypeVar
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.apps import Apps, AppsInvalid, load_apps
+from shared.catalog import Catalog, CatalogInvalid, load_catalog
+from shared.jws import TrustAnchorInvalid, TrustAnchors
+
+APPLE_ROOT_CA_G3_SHA256 = "63343abfb89a6a03ebb57e9b3f5fa7be7c4f5c756f3017b3a8c488c3653e9179"
+"""Apple Root CA - G3, valid until 2039-04-30. Source: apple.com/certificateauthority."""
+
+EXAMPLE_SECRETS = frozenset(
+    {
+        "example-only-client-token-key-change-me",
+        "7506735a6bca2302fca43e50bcc8954b7fb65138b092fe9be1d160b544037926",
+        "example-shared-secret",
+        "whsec_ZXhhbXBsZS1vbmx5LXdlYmhvb2stc2VjcmV0LSEh",
+        "example-only-service-token-change-me",
+    }
+)
+"""What the example files carry; a process in production refuses them."""
+
+
+class Piece(BaseSettings):
+    """A piece of configuration: reads `PURSER_…`, ignores what it does not know."""
+
+    model_config = SettingsConfigDict(env_prefix="PURSER_", extra="ignore", frozen=True)
+
+
+class ProcessSettings(Piece):
+    """What every process reads."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    production: bool = False
+
+
+class DatabaseSettings(Piece):
+    """Where PostgreSQL is: `postgresql://user:password@host:port/name`."""
+
+    database_url: SecretStr
+
+
+class BrokerSettings(Piece):
+    """Where the broker is: `redis://…` (Redis or Valkey) or `amqp://…` (RabbitMQ)."""
+
+    broker_url: SecretStr
+
+
+class WorkerSettings(ProcessSettings, DatabaseSettings, BrokerSettings):
+    """What every worker process reads; `heartbeat_file` is touched while it is well (for health checks)."""
+
+    heartbeat_file: Path | None = None
+
+
+class AppsSettings(Piece):
+    """Where the apps and the catalogue are described."""
+
+    apps_file: Path = Path("deploy/examples/apps.toml")
+    catalog_file: Path = Path("deploy/examples/catalog.toml")
+
+
+class TrustSettings(Piece):
+    """Which roots the App Store's signatures are trusted to: SHA-256 pins and files, each a comma list."""
+
+    apple_root_sha256: str = APPLE_ROOT_CA_G3_SHA256
+    apple_root_files: str = ""
+
+    def root_files(self) -> list[Path]:
+        return [Path(name.strip()) for name in self.apple_root_files.split(",") if name.strip()]
+
+    def root_pins(self) -> list[str]:
+        return [pin.strip() for pin in self.apple_root_sha256.split(",") if pin.strip()]
+
+
+class ServiceTokenSettings(Piece):
+    """The secret between the gateway and the ledger's internal API."""
+
+    service_token: SecretStr
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def read(settings_class: type[S]) -> S:
+    """The settings from the environment; ends the process with a sentence per variable that is missing or bad."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        refuse(*(f"{_variable(settings_class, problem['loc'])}: {problem['msg']}" for problem in error.errors()))
+
+
+def trust_anchors(settings: TrustSettings, *, production: bool) -> TrustAnchors:
+    """The configured anchors; ends the process when one cannot be used, or is a simulator's in production."""
+    try:
+        anchors = TrustAnchors.of(
+            pins=settings.root_pins(), files=[path.read_bytes() for path in settings.root_files()]
+        )
+    except OSError as error:
+        refuse(f"PURSER_APPLE_ROOT_FILES: {error.filename}: {error.strerror}")
+    except TrustAnchorInvalid as error:
+        refuse(f"PURSER_APPLE_ROOT_SHA256, PURSER_APPLE_ROOT_FILES: {error}")
+    if production and anchors.name_simulator():
+        refuse("PURSER_APPLE_ROOT_FILES names a simulator's root, and PURSER_PRODUCTION=1 trusts none")
+    return anchors
+
+
+def checked_apps(settings: AppsSettings, *, production: bool) -> Apps:
+    """The apps of the apps file; ends the process when it cannot be used, or holds example secrets in production."""
+    try:
+        apps = load_apps(settings.apps_file)
+    except AppsInvalid as error:
+        refuse(f"PURSER_APPS_FILE: {error}")
+    if production:
+        for problem in example_secrets(apps):
+            refuse(f"PURSER_APPS_FILE: {settings.apps_file}: {problem}, and PURSER_PRODUCTION=1 refuses it")
+    return apps
+
+
+def checked_catalog(settings: AppsSettings) -> Catalog:
+    """The catalogue of the catalogue file; ends the process when it cannot be used."""
+    try:
+        return load_catalog(settings.catalog_file)
+    except CatalogInvalid as error:
+        refuse(f"PURSER_CATALOG_FILE: {error}")
+
+
+def example_secrets(apps: Apps) -> list[str]:
+    """Where the apps file still holds a secret of the example file: everybody knows those."""
+    found = [
+        (app.id, name)
+        for app in apps
+        for name, secret in [
+            ("client_tokens.key", app.client_tokens.key if app.client_tokens else None),
+            ("apple.shared_secret", app.apple.shared_secret),
+            *((f"server key {key.id!r}", key.sha256) for key in app.server_keys),
+            *((f"webhook {endpoint.id!r}", endpoint.secret) for endpoint in app.webhooks),
+        ]
+        if secret in EXAMPLE_SECRETS
+    ]
+    return [f"app {app!r}: {name} is the example's" for app, name in found]
+
+
+def refuse(*sentences: str) -> NoReturn:
+    """Ends the process: it cannot run with this configuration."""
+    for sentence in sentences:
+        sys.stderr.write(f"purser: {sentence}\n")
+    raise SystemExit(2)
+
+
+def _variable(settings_class: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    prefix = settings_class.model_config.get("env_prefix", "")
+    return prefix + "_".join(str(part) for part in location).upper()
