@@ -1,0 +1,67 @@
+"""Who hears of what. Adding a subscriber is one line in SUBSCRIPTIONS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NewType
+
+from shared import events
+
+ConsumerName = NewType("ConsumerName", str)
+
+VERIFIER = ConsumerName("verifier")
+VERIFIER_STORE = ConsumerName("verifier-store")
+LEDGER = ConsumerName("ledger")
+NOTIFIER = ConsumerName("notifier")
+WEBHOOKS = ConsumerName("webhooks")
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """How a consumer is served. Its queue has its name.
+
+    ids_per_message  the batch: per-message cost on Redis is what caps a queue
+    ids_in_flight    handed over and not yet handled, at most: a backlog waits in Postgres, not on the broker
+    lease_s          how long after a hand-over an id is taken for lost and handed over again; longer than it takes to
+                     work off what is in flight
+    """
+
+    name: ConsumerName
+    ids_per_message: int
+    ids_in_flight: int
+    lease_s: float
+
+
+CONSUMERS: Mapping[ConsumerName, Consumer] = {
+    consumer.name: consumer
+    for consumer in (
+        Consumer(VERIFIER, ids_per_message=50, ids_in_flight=1000, lease_s=15),
+        # Waits on a store that answers in 0.2 to 2 s and may take its whole time-out: small messages, a long lease.
+        Consumer(VERIFIER_STORE, ids_per_message=4, ids_in_flight=256, lease_s=120),
+        Consumer(LEDGER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
+        Consumer(NOTIFIER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
+        # Waits on the app's backend, up to 15 s an attempt.
+        Consumer(WEBHOOKS, ids_per_message=4, ids_in_flight=256, lease_s=120),
+    )
+}
+
+SUBSCRIPTIONS: Mapping[str, tuple[ConsumerName, ...]] = {
+    events.ReceiptSubmitted.TYPE: (VERIFIER_STORE,),
+    events.TransactionSubmitted.TYPE: (VERIFIER,),
+    events.NotificationReceived.TYPE: (VERIFIER,),
+    events.AccountTokenIssued.TYPE: (VERIFIER,),
+    events.PurchaseVerified.TYPE: (LEDGER,),
+    events.PurchaseRejected.TYPE: (NOTIFIER,),
+    events.RefundReceived.TYPE: (LEDGER,),
+    events.PurchaseCompleted.TYPE: (NOTIFIER,),
+    events.PurchaseRefunded.TYPE: (NOTIFIER,),
+    events.WalletCredited.TYPE: (NOTIFIER,),
+    events.WalletDebited.TYPE: (NOTIFIER,),
+    events.WebhookQueued.TYPE: (WEBHOOKS,),
+}
+
+
+def types_for(consumer: ConsumerName) -> list[str]:
+    """The event types that a consumer hears of."""
+    return [event_type for event_type, consumers in SUBSCRIPTIONS.items() if consumer in consumers]

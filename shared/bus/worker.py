@@ -1,0 +1,212 @@
+"""Celery: a message is a task named after its event type, so Flower shows `purchase.verified` on `ledger@…`.
+
+A message carries ids and nothing else, and Celery's guarantees are not relied on: the journal redelivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+from uuid import UUID
+
+from celery import Celery, signals
+from kombu.entity import Queue
+from kombu.exceptions import KombuError
+from sqlalchemy import Engine
+
+from shared.bus.consumer import ConsumerRuntime, InBatches, OneByOne
+from shared.bus.courier import BrokerUnavailable, Message
+from shared.bus.heartbeat import Heartbeat
+from shared.bus.routes import CONSUMERS, ConsumerName
+from shared.bus.wake import Waker
+from shared.database import is_unavailable
+from shared.ids import EventId, IdSource, system_ids
+from shared.log import configure_logging, get_logger
+from shared.settings import WorkerSettings
+
+log = get_logger(__name__)
+
+KEY_PREFIX: Final = "purser:"
+VISIBILITY_TIMEOUT_S: Final = 300
+"""Longer than any countdown (60 s) and any run together; what is lost sooner comes back through the journal's lease."""
+DATABASE_AWAY_S: Final = 2
+OUTSIDE_CALLS_MAX: Final = 64
+"""Calls to stores or endpoints in flight per process."""
+
+_REDIS: Final = {
+    "visibility_timeout": VISIBILITY_TIMEOUT_S,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_timeout": 3,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "max_connections": 50,
+    "global_keyprefix": KEY_PREFIX,
+}
+_AMQP: Final = {"confirm_publish": True}
+
+
+def celery_app(*, name: str, broker_url: str) -> Celery:
+    """A Celery app with the settings that are known to work; the reasons are in docs/decisions/0001 and 0002."""
+    app = Celery(name, broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,
+        task_acks_on_failure=True,
+        task_ignore_result=True,
+        task_create_missing_queues=False,  # a typo in a queue's name must fail, not swallow money
+        task_queues=[Queue(consumer, routing_key=consumer) for consumer in CONSUMERS],  # type: ignore[no-untyped-call]
+        task_default_queue=next(iter(CONSUMERS)),
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        worker_cancel_long_running_tasks_on_connection_loss=broker_url.startswith("amqp"),
+        worker_soft_shutdown_timeout=10,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=3,
+        broker_transport_options=_AMQP if broker_url.startswith("amqp") else _REDIS,
+        task_publish_retry=False,  # the courier's own loop retries
+    )
+    return app
+
+
+class CeleryPublisher:
+    """Puts messages on their queues as Celery tasks, in one round trip."""
+
+    def __init__(self, app: Celery, ids: IdSource) -> None:
+        self._app = app
+        self._ids = ids
+        connection = app.connection_for_write()
+        self._errors: tuple[type[Exception], ...] = (
+            KombuError,
+            OSError,
+            *connection.connection_errors,
+            *connection.channel_errors,
+        )
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Raises BrokerUnavailable."""
+        try:
+            with self._app.producer_pool.acquire(block=True, timeout=5) as producer, producer.batch(len(messages)):
+                for message in messages:
+                    self._send(producer, message)
+        except self._errors as error:
+            raise BrokerUnavailable(type(error).__name__) from error
+
+    def _send(self, producer: Any, message: Message) -> None:
+        self._app.amqp.send_task_message(
+            producer,
+            message.event_type,
+            self._app.amqp.create_task_message(
+                str(self._ids.uuid()),
+                message.event_type,
+                args=([str(event_id) for event_id in message.event_ids], message.alone),
+                argsrepr=f"{len(message.event_ids)} from {message.event_ids[0]}",
+                kwargsrepr="",
+                origin="courier",
+                ignore_result=True,
+            ),
+            queue=message.queue,
+            retry=False,
+            declare=[],
+        )
+
+
+def serve_consumer(
+    name: ConsumerName,
+    handlers: Mapping[str, InBatches | OneByOne[Any]],
+    *,
+    engine: Engine,
+    settings: WorkerSettings,
+    threads: int,
+) -> None:
+    """Runs one consumer as a Celery worker until it is told to stop (SIGTERM: it finishes what it has)."""
+    configure_logging(service=name, level=settings.log_level)
+    waker = Waker(engine)
+    runtime = ConsumerRuntime(consumer=CONSUMERS[name], handlers=handlers, engine=engine, waker=waker, ids=system_ids())
+    app = celery_app(name=name, broker_url=settings.broker_url.get_secret_value())
+    serve(app, [runtime])
+    heartbeat = Heartbeat(settings.heartbeat_file)
+    signals.heartbeat_sent.connect(heartbeat.beat, weak=False)
+    work(app, consumers=[name], threads=threads, log_level=settings.log_level)
+    waker.close()
+    engine.dispose()
+
+
+def serve(app: Celery, runtimes: Sequence[ConsumerRuntime]) -> None:
+    """Registers a task for each event type that these consumers handle."""
+    pool = ThreadPoolExecutor(OUTSIDE_CALLS_MAX, thread_name_prefix="outside")
+    for runtime in runtimes:
+        for event_type, handler in runtime.handlers.items():
+            run = (
+                _one_by_one(runtime, event_type, pool) if isinstance(handler, OneByOne) else _batch(runtime, event_type)
+            )
+            app.task(run, name=event_type, bind=True, shared=False, max_retries=None)
+
+
+def work(app: Celery, *, consumers: Sequence[ConsumerName], threads: int, log_level: str) -> None:
+    """Runs a Celery worker on these consumers' queues until it is told to stop (SIGTERM: finishes what it has)."""
+    service = "+".join(consumers)
+    signals.setup_logging.connect(
+        lambda **_: configure_logging(service=service, level=log_level), weak=False, dispatch_uid="purser"
+    )
+    arguments = ["worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(consumers)}"]
+    app.worker_main([*arguments, f"--hostname={service}@%h", "--without-gossip", "--without-mingle"])
+
+
+def _batch(runtime: ConsumerRuntime, event_type: str) -> Callable[..., None]:
+    def run(task: Any, event_ids: list[str], alone: bool) -> None:
+        ids = [EventId(UUID(event_id)) for event_id in event_ids]
+        if alone and not runtime.begun(ids[0]):
+            return
+        _unless_database_away(task, lambda: runtime.handle(event_type, ids))
+
+    return run
+
+
+def _one_by_one(runtime: ConsumerRuntime, event_type: str, pool: ThreadPoolExecutor) -> Callable[..., None]:
+    def run(task: Any, event_ids: list[str], alone: bool) -> None:
+        ids = [EventId(UUID(event_id)) for event_id in event_ids]
+        if alone and not runtime.begun(ids[0]):
+            return
+        futures: dict[EventId, Future[float | None]] = {
+            event_id: pool.submit(runtime.handle_one, event_type, event_id) for event_id in ids
+        }
+        again: dict[EventId, float] = {}
+
+        def collect() -> None:
+            for event_id, future in futures.items():
+                if (delay_s := future.result()) is not None:
+                    again[event_id] = delay_s
+
+        _unless_database_away(task, collect)
+        if again:
+            _retry(task, list(again), countdown=max(again.values()))
+
+    return run
+
+
+def _unless_database_away(task: Any, do: Callable[[], None]) -> None:
+    """Runs it; when the database is away, the same message comes again in two seconds."""
+    try:
+        do()
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        log.warning("the database is away", task=task.name)
+        raise task.retry(countdown=DATABASE_AWAY_S) from error
+
+
+def _retry(task: Any, event_ids: Sequence[EventId], *, countdown: float) -> None:
+    raise task.retry(
+        args=([str(event_id) for event_id in event_ids], False),
+        countdown=countdown,
+        argsrepr=f"{len(event_ids)} from {event_ids[0]}",
+    )
