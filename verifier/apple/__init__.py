@@ -1,0 +1,1 @@
+"""Outbound adapters to the App Store: what they are told over HTTP is read by `verifier.domain`."""

@@ -1,0 +1,94 @@
+"""Whether a statement of the App Store is about this app, and whether a user may have what it is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.apps import AppleApp
+from shared.events import StoreTransaction
+from shared.ids import TransactionId, UserId
+from verifier.domain.notifications import AppleNotification
+from verifier.domain.receipts import ReceiptValid
+from verifier.domain.transactions import REVOKED_WHOLLY_MILLI, AppleTransaction, Rejected
+
+QUANTITY_MAX = 10
+"""Apple: the most of a consumable that one purchase can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The store confirms the transaction, and the claimant may have it."""
+
+    transaction: StoreTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTransaction:
+    """What is on record of a transaction: who claimed it first, and whether the store has taken all of it back."""
+
+    owner: UserId | None
+    refunded: bool
+
+
+Statement = AppleTransaction | AppleNotification | ReceiptValid
+
+
+def check_app(statement: Statement, *, app: AppleApp) -> Rejected | None:
+    """None when an authentic statement is about this app, and from an environment that the app takes purchases from.
+
+    Rejected: `wrong_app` or `wrong_environment`, in this order, as Apple's own library has it.
+    """
+    if _is_of_another(statement, app):
+        return Rejected("wrong_app", "this is about another app")
+    if statement.environment is None:
+        return Rejected("wrong_environment", "this is neither from production nor from the sandbox")
+    if statement.environment == "sandbox" and app.sandbox == "refuse":
+        return Rejected("wrong_environment", "this app takes no purchases from the sandbox")
+    return None
+
+
+def _is_of_another(statement: Statement, app: AppleApp) -> bool:
+    """The bundle id differs, or in production the App Store's id of the app; one that is not configured matches none.
+
+    A signed transaction carries no such id, and the sandbox knows none.
+    """
+    if statement.bundle_id != app.bundle_id:
+        return True
+    if isinstance(statement, AppleTransaction) or statement.environment != "production":
+        return False
+    return app.app_apple_id is None or statement.app_apple_id != app.app_apple_id
+
+
+def decide_claim(
+    *,
+    statement: AppleTransaction,
+    claimed_id: TransactionId,
+    claimant: UserId,
+    known: KnownTransaction | None,
+    token_holder: UserId | None,
+) -> Verified | Rejected:
+    """Whether `claimant` may have the transaction of a statement that is authentic and about this app.
+
+    `known` is our own record of the transaction, if there is one; `token_holder` is the user to whom this app issued
+    the statement's account token (None: it carries none, or one that we did not issue). Of several reasons to reject,
+    the first is given, and that somebody else owns it comes before all that could be told about that somebody. What a
+    user owns already he may have again: to grant it once is the ledger's business.
+
+    A refund on record stands whatever the statement says, and however new it is: a receipt does not show refunds of
+    consumables, and only the store's own word that it reversed one (REFUND_REVERSED) lifts it from the record.
+    """
+    transaction = statement.transaction
+    if transaction.transaction_id != claimed_id:
+        return Rejected("transaction_not_found", "the signed transaction is another one than the one claimed")
+    if not 1 <= transaction.quantity <= QUANTITY_MAX:
+        return Rejected("receipt_malformed", f"a quantity is between 1 and {QUANTITY_MAX}")
+    if statement.in_app_ownership_type == "FAMILY_SHARED":
+        return Rejected("not_granted_family_shared", "the purchase is shared by a family member; it was not bought")
+    if known is not None and known.owner not in (None, claimant):
+        return Rejected("claimed_by_another_user", "another user has claimed this transaction")
+    if token_holder not in (None, claimant):
+        return Rejected("account_token_mismatch", "the purchase was made for another account")
+    taken_back = statement.revocation is not None and statement.revocation.percentage_milli >= REVOKED_WHOLLY_MILLI
+    if taken_back or (known is not None and known.refunded):
+        return Rejected("already_refunded", "the store has taken this purchase back")
+    return Verified(transaction)

@@ -1,0 +1,252 @@
+"""Answers of verifyReceipt, read: what they say, and whether it is worth asking again.
+
+Source: developer.apple.com, appstorereceipts (deprecated, still what old clients send). Numbers are strings there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shared.clock import from_unix_ms
+from shared.events import Environment, ProductType, RejectionCode, StoreTransaction
+from shared.ids import TransactionId
+from verifier.domain.transactions import (
+    ENVIRONMENTS,
+    AppleTransaction,
+    Identifier,
+    Rejected,
+    Revocation,
+    UnixMs,
+    account_token,
+    revocation_reason,
+)
+
+ProductTypes = Callable[[str], ProductType | None]
+"""A product id's type, from the catalogue: a receipt does not say. None: the catalogue does not know the product."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptValid:
+    """The store vouches for the receipt: each of its transactions once. `app_apple_id` is its `adam_id`."""
+
+    transactions: tuple[AppleTransaction, ...]
+    environment: Environment
+    bundle_id: str
+    app_apple_id: int | None
+
+    def find(self, transaction_id: TransactionId) -> AppleTransaction | Rejected:
+        """The transaction that is claimed; `transaction_not_found` when the receipt does not hold it."""
+        for statement in self.transactions:
+            if statement.transaction.transaction_id == transaction_id:
+                return statement
+        return Rejected("transaction_not_found", "the receipt does not hold this transaction")
+
+
+@dataclass(frozen=True, slots=True)
+class UseSandbox:
+    """21007: the receipt is from the sandbox, ask there."""
+
+
+@dataclass(frozen=True, slots=True)
+class UseProduction:
+    """21008: the receipt is from production, ask there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRefused:
+    """The store refuses the receipt for good. `status` is the store's own; `detail` may be shown."""
+
+    status: int
+    code: RejectionCode
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBusy:
+    """No answer that says anything about the receipt: ask again, after `retry_after_s` if the store said when.
+
+    `persisting` is what it means when the store still says so after a bounded number of tries; None: it never means
+    anything but that the store is away, so the claim waits for as long as it takes.
+    """
+
+    reason: str
+    status: int | None = None
+    persisting: ReceiptRefused | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMisconfigured:
+    """The store answers that *we* are wrong (the shared secret, the address): an operator mends it, then ask again.
+    The user has nothing to do with it."""
+
+    status: int
+    detail: str
+
+
+ReceiptAnswer = ReceiptValid | UseSandbox | UseProduction | ReceiptRefused | StoreBusy | StoreMisconfigured
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    status: int
+    is_retryable: bool | None = None
+    is_retryable_hyphened: bool | None = msgspec.field(name="is-retryable", default=None)  # both spellings are seen
+    environment: str | None = None
+    receipt: dict[str, Any] | None = None
+    latest_receipt_info: list[Any] | None = None
+
+
+class _Receipt(msgspec.Struct, frozen=True):
+    bundle_id: Identifier
+    adam_id: int | None = None
+    request_date_ms: UnixMs | None = None
+    in_app: list[Any] = msgspec.field(default_factory=list)
+
+
+class _Row(msgspec.Struct, frozen=True):
+    transaction_id: Identifier
+    product_id: Identifier
+    purchase_date_ms: UnixMs
+    original_transaction_id: Identifier | None = None
+    quantity: int = 1
+    expires_date_ms: UnixMs | None = None
+    cancellation_date_ms: UnixMs | None = None
+    cancellation_reason: int | None = None
+    app_account_token: str | None = None
+    in_app_ownership_type: str = "PURCHASED"
+
+
+def read_receipt_answer(
+    body: bytes, *, asked: Environment, answered_at: datetime, product_types: ProductTypes
+) -> ReceiptAnswer:
+    """What an answer (HTTP 200) says. `asked` is whose address it came from; `answered_at` dates it if it has no date.
+
+    Anything that is not an answer of verifyReceipt (no JSON, a field missing or of the wrong type) is StoreBusy:
+    something stands in between, and nobody is refused for that.
+    """
+    try:
+        answer = msgspec.convert(msgspec.json.decode(body), _Answer, strict=False)
+    except (ValueError, RecursionError):
+        return StoreBusy("the store's answer cannot be read")
+    if answer.status != 0:
+        return _read_status(answer)
+    try:
+        return _read_valid(answer, asked=asked, answered_at=answered_at, product_types=product_types)
+    except msgspec.ValidationError as error:
+        return StoreBusy(f"the store's answer cannot be read: {error}")
+
+
+def _read_status(answer: _Answer) -> ReceiptAnswer:
+    """The table of appstorereceipts/status."""
+    status = answer.status
+    match status:
+        case 21000:  # "not a POST request": something between us and the store changed it
+            return StoreMisconfigured(status, "the request did not reach the store as it was sent")
+        case 21002:  # "malformed, or the service experienced a temporary issue. Try again."
+            refused = ReceiptRefused(status, "receipt_malformed", "the store cannot read the receipt")
+            return StoreBusy("the store cannot read the receipt, or not now", status, refused)
+        case 21003:
+            return ReceiptRefused(status, "receipt_unauthentic", "the store cannot authenticate the receipt")
+        case 21004:
+            return StoreMisconfigured(status, "the shared secret is not that of the app's account")
+        case 21005 | 21009:
+            return StoreBusy("the store is not available", status)
+        case 21006:  # comes with receipts in the style of iOS 6 only, which have no list of transactions
+            return ReceiptRefused(status, "store_refused", "the subscription of this receipt has expired")
+        case 21007:
+            return UseSandbox()
+        case 21008:
+            return UseProduction()
+        case 21010:
+            return ReceiptRefused(status, "store_refused", "the store knows no account for this receipt")
+        case _ if 21100 <= status <= 21199:
+            return _read_internal_error(answer)
+    refused = ReceiptRefused(status, "store_refused", f"the store refuses the receipt with status {status}")
+    return StoreBusy(f"the store answered with the unknown status {status}", status, refused)
+
+
+def _read_internal_error(answer: _Answer) -> ReceiptAnswer:
+    """21100 to 21199: the store says whether trying again helps. If it does not say, trying again does no harm."""
+    status = answer.status
+    if answer.is_retryable is False or answer.is_retryable_hyphened is False:
+        return ReceiptRefused(status, "store_refused", f"the store refuses the receipt with status {status}")
+    return StoreBusy("the store has an internal error", status)
+
+
+def _read_valid(
+    answer: _Answer, *, asked: Environment, answered_at: datetime, product_types: ProductTypes
+) -> ReceiptAnswer:
+    receipt = msgspec.convert(answer.receipt, _Receipt, strict=False)
+    environment = asked if answer.environment is None else ENVIRONMENTS.get(answer.environment)
+    if environment is None:
+        return ReceiptRefused(0, "wrong_environment", "the receipt is neither from production nor from the sandbox")
+    if environment != asked:
+        return StoreMisconfigured(0, f"the address of the {asked} store is answered by the {environment} store")
+    stated = _Stated(environment, receipt.bundle_id, _or(receipt.request_date_ms, answered_at), product_types)
+    rows = (msgspec.convert(row, _Row, strict=False) for row in (*receipt.in_app, *(answer.latest_receipt_info or ())))
+    return ReceiptValid(
+        transactions=_once_each(stated.transaction(row) for row in rows),
+        environment=environment,
+        bundle_id=receipt.bundle_id,
+        app_apple_id=receipt.adam_id,
+    )
+
+
+def _or(unix_ms: float | None, otherwise: datetime) -> datetime:
+    return otherwise if unix_ms is None else from_unix_ms(unix_ms)
+
+
+def _once_each(statements: Iterable[AppleTransaction]) -> tuple[AppleTransaction, ...]:
+    """The receipt's lists overlap. Of two rows of one transaction that with a cancellation is the newer; of equals, the
+    later, because `latest_receipt_info` says more."""
+    found: dict[TransactionId, AppleTransaction] = {}
+    for statement in statements:
+        before = found.get(statement.transaction.transaction_id)
+        if before is None or before.revocation is None or statement.revocation is not None:
+            found[statement.transaction.transaction_id] = statement
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """What a receipt says of all its rows."""
+
+    environment: Environment
+    bundle_id: str
+    signed_at: datetime
+    product_types: ProductTypes
+
+    def transaction(self, row: _Row) -> AppleTransaction:
+        return AppleTransaction(
+            transaction=StoreTransaction(
+                store="apple",
+                environment=self.environment,
+                transaction_id=TransactionId(row.transaction_id),
+                original_transaction_id=TransactionId(row.original_transaction_id or row.transaction_id),
+                product_id=row.product_id,
+                product_type=self.product_types(row.product_id) or _likely_type(row),
+                quantity=row.quantity,
+                purchased_at=from_unix_ms(row.purchase_date_ms),
+                signed_at=self.signed_at,
+            ),
+            bundle_id=self.bundle_id,
+            app_account_token=account_token(row.app_account_token),
+            in_app_ownership_type=row.in_app_ownership_type,
+            revocation=_revocation(row),
+        )
+
+
+def _likely_type(row: _Row) -> ProductType:
+    """Of a product that the catalogue does not know: only subscriptions expire."""
+    return "consumable" if row.expires_date_ms is None else "auto_renewable"
+
+
+def _revocation(row: _Row) -> Revocation | None:
+    if row.cancellation_date_ms is None:
+        return None
+    return Revocation(at=from_unix_ms(row.cancellation_date_ms), reason=revocation_reason(row.cancellation_reason))

@@ -1,0 +1,70 @@
+"""What is on record of one store transaction, and how a statement, a claim or a refund changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from shared.events import Environment, Store, StoreTransaction
+from shared.ids import AppId, PurchaseId, TransactionId, UserId, purchase_id
+from verifier.domain.claims import KnownTransaction
+from verifier.domain.transactions import REVOKED_WHOLLY_MILLI, AppleTransaction
+
+
+class TransactionKey(NamedTuple):
+    """What a store transaction is known by; the order of keys is the order in which their rows are locked."""
+
+    app: AppId
+    store: Store
+    environment: Environment
+    transaction_id: TransactionId
+
+    @classmethod
+    def of(cls, app: AppId, transaction: StoreTransaction) -> TransactionKey:
+        return cls(app, transaction.store, transaction.environment, transaction.transaction_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A store transaction: its owner, once somebody has claimed it; the store's newest statement; what is refunded.
+
+    `account_token` is kept only where it may tell the owner: not for what a family member shares.
+    """
+
+    key: TransactionKey
+    user_id: UserId | None = None
+    purchase_id: PurchaseId | None = None
+    account_token: UUID | None = None
+    signed_at: datetime | None = None
+    refunded_milli: int = 0
+    statement: StoreTransaction | None = None
+
+    @property
+    def known(self) -> KnownTransaction:
+        """The record as far as it decides a claim; what is refunded in part may still be claimed for its rest."""
+        return KnownTransaction(owner=self.user_id, refunded=self.refunded_milli >= REVOKED_WHOLLY_MILLI)
+
+    def stated(self, statement: AppleTransaction) -> Record:
+        """After a statement of the store: of two, the one that was signed later counts."""
+        transaction = statement.transaction
+        if self.signed_at is not None and self.signed_at >= transaction.signed_at:
+            return self
+        token = statement.app_account_token if statement.in_app_ownership_type == "PURCHASED" else None
+        return replace(self, statement=transaction, signed_at=transaction.signed_at, account_token=token)
+
+    def claimed(self, user_id: UserId) -> Record:
+        """After a claim that was found good. The first claimant is the owner, for good."""
+        if self.user_id is not None:
+            return self
+        return replace(self, user_id=user_id, purchase_id=self.purchase_id_of(user_id))
+
+    def purchase_id_of(self, user_id: UserId) -> PurchaseId:
+        """The id of this user's claim to it."""
+        key = self.key
+        return purchase_id(app=key.app, store=key.store, transaction_id=key.transaction_id, user_id=user_id)
+
+    def refunded(self, percentage_milli: int) -> Record:
+        """After a refund; partial ones are told as the whole that is refunded by then."""
+        return replace(self, refunded_milli=max(self.refunded_milli, percentage_milli))
