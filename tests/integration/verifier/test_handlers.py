@@ -1,0 +1,429 @@
+"""The verifier's use-cases, on real records in Postgres: whatever the road and the order, one owner and one grant."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+import pytest
+from sqlalchemy import Connection, Engine
+
+from shared.apps import Apps, load_apps
+from shared.database import connect_engine
+from shared.events import (
+    AccountTokenIssued,
+    Draft,
+    Event,
+    NotificationReceived,
+    Payload,
+    PurchaseRejected,
+    PurchaseVerified,
+    ReceiptSubmitted,
+    RefundReceived,
+    TransactionSubmitted,
+)
+from shared.ids import AppId, TransactionId, UserId, account_subject, notification_subject, purchase_id, system_ids
+from shared.outcome import Handled, Parked, TryLater
+from tests.support.app_store import GEMS_100, AppStore, refunded
+from tests.support.apple_pki import Chain
+from verifier import handlers
+from verifier.domain import (
+    AppleTransaction,
+    ReceiptRefused,
+    ReceiptValid,
+    StoreBusy,
+    StoreMisconfigured,
+    read_transaction,
+)
+from verifier.store import PostgresRecords
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+GAME = AppId("game")
+TOKEN = UUID("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
+
+ids = system_ids()
+
+
+@pytest.fixture(scope="module")
+def engine(module_database: str) -> Iterator[Engine]:
+    engine = connect_engine(module_database, role="purser_verifier", pool_size=4, application_name="test")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture(scope="module")
+def apps() -> Apps:
+    return load_apps(Path("deploy/examples/apps.toml"))
+
+
+@pytest.fixture(scope="module")
+def store() -> AppStore:
+    return AppStore(now=NOW)
+
+
+def event(payload: Payload, *, subject: str, user_id: str | None) -> Event[Any]:
+    return Event(
+        id=ids.event_id(),
+        app=GAME,
+        subject=subject,
+        user_id=None if user_id is None else UserId(user_id),
+        payload=payload,
+        trace_id=ids.trace_id(),
+        causation_id=None,
+        occurred_at=NOW,
+        recorded_at=NOW,
+    )
+
+
+def subject_of(user_id: str, transaction_id: str) -> str:
+    return purchase_id(app=GAME, store="apple", transaction_id=transaction_id, user_id=user_id)
+
+
+def submitted(user_id: str, token: str, transaction_id: str) -> Event[Any]:
+    payload = TransactionSubmitted(
+        store="apple", transaction_id=TransactionId(transaction_id), signed_transaction=token
+    )
+    return event(payload, subject=subject_of(user_id, transaction_id), user_id=user_id)
+
+
+def posted(store: AppStore, user_id: str, claims: dict[str, Any]) -> Event[Any]:
+    return submitted(user_id, store.sign(claims), claims["transactionId"])
+
+
+def receipt(user_id: str, transaction_id: str) -> Event[Any]:
+    payload = ReceiptSubmitted(store="apple", transaction_id=TransactionId(transaction_id), receipt="cmVjZWlwdA==")
+    return event(payload, subject=subject_of(user_id, transaction_id), user_id=user_id)
+
+
+def notified(store: AppStore, kind: str, claims: dict[str, Any] | None, **data: Any) -> Event[Any]:
+    notification_id = str(ids.uuid())
+    payload = NotificationReceived(
+        store="apple",
+        notification_id=notification_id,
+        notification_type=kind,
+        subtype=None,
+        signed_payload=store.notification(kind, claims, notification_id=notification_id, **data),
+    )
+    subject = notification_subject(app=GAME, store="apple", notification_id=notification_id)
+    return event(payload, subject=subject, user_id=None)
+
+
+def token_issued(user_id: str, token: UUID = TOKEN) -> Event[Any]:
+    return event(AccountTokenIssued(token), subject=account_subject(app=GAME, user_id=user_id), user_id=user_id)
+
+
+class Desk:
+    """The use-cases on one open database transaction."""
+
+    def __init__(self, connection: Connection, store: AppStore, apps: Apps) -> None:
+        self._records = PostgresRecords(connection)
+        self._store = store
+        self._apps = apps
+
+    def handle(self, given: Event[Any]) -> list[Draft]:
+        handled = self.handled(given)
+        assert not handled.parked
+        return list(handled.drafts)
+
+    def handled(self, *given: Event[Any]) -> Handled:
+        known: Any = {"records": self._records, "now": NOW}
+        local: Any = known | {"signatures": self._store.verifier, "apps": self._apps}
+        match given[0].payload:
+            case TransactionSubmitted():
+                return handlers.verify_transactions(given, **local)
+            case NotificationReceived():
+                return handlers.receive_notifications(given, **local)
+            case _:
+                return handlers.issue_account_tokens(given, **known)
+
+    def settle(self, given: Event[Any], answer: ReceiptValid | ReceiptRefused) -> list[Draft]:
+        handled = handlers.settle_receipt(given, answer, records=self._records, apps=self._apps, now=NOW)
+        return list(handled.drafts)
+
+
+@pytest.fixture
+def desk(connection: Connection, store: AppStore, apps: Apps) -> Desk:
+    return Desk(connection, store, apps)
+
+
+def said(drafts: list[Draft]) -> list[str]:
+    return [draft.payload.TYPE for draft in drafts]
+
+
+def code(drafts: list[Draft]) -> str:
+    (draft,) = drafts
+    assert isinstance(draft.payload, PurchaseRejected)
+    return draft.payload.code
+
+
+def valid(*claims: dict[str, Any], bundle_id: str = "com.example.game") -> ReceiptValid:
+    statements = tuple(read_transaction(stated) for stated in claims)
+    transactions = tuple(stated for stated in statements if isinstance(stated, AppleTransaction))
+    return ReceiptValid(transactions, "production", bundle_id, 1234567890)
+
+
+class TestClaims:
+    def test_a_signed_transaction_is_verified_for_who_posts_it(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction(quantity=3)
+        (draft,) = desk.handle(posted(store, "alice", claims))
+        assert isinstance(draft.payload, PurchaseVerified)
+        assert draft.payload.transaction.quantity == 3
+        assert draft.payload.transaction.product_id == GEMS_100
+        assert (draft.user_id, draft.subject) == ("alice", subject_of("alice", claims["transactionId"]))
+
+    def test_the_same_transaction_is_verified_once_however_often_it_is_posted(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        events = [posted(store, "alice", claims) for _ in range(3)]
+        assert said(list(desk.handled(*events).drafts)) == ["purchase.verified"]
+        assert desk.handle(posted(store, "alice", claims)) == []
+
+    def test_a_second_user_is_rejected_and_learns_no_name(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        (draft,) = desk.handle(posted(store, "mallory", claims))
+        assert code([draft]) == "claimed_by_another_user"
+        assert "alice" not in repr(draft)
+
+    def test_a_forged_transaction_is_rejected_and_leaves_no_record(
+        self, desk: Desk, store: AppStore, connection: Connection
+    ) -> None:
+        claims = store.transaction()
+        forged = Chain().sign(claims)
+        assert code(desk.handle(submitted("alice", forged, claims["transactionId"]))) == "receipt_unauthentic"
+        assert code(desk.handle(submitted("alice", "not.a.jws", claims["transactionId"]))) == "receipt_malformed"
+        assert connection.exec_driver_sql("select count(*) from verifier.store_transaction").scalar_one() == 0
+
+    def test_a_forged_proof_does_not_reject_a_purchase_that_is_verified(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        assert desk.handle(submitted("alice", Chain().sign(claims), claims["transactionId"])) == []
+
+    def test_a_good_proof_after_a_forged_one_is_verified(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        desk.handle(submitted("alice", Chain().sign(claims), claims["transactionId"]))
+        assert said(desk.handle(posted(store, "alice", claims))) == ["purchase.verified"]
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({"bundleId": "com.example.other"}, "wrong_app"),
+            ({"environment": "Xcode"}, "wrong_environment"),
+            ({"environment": "LocalTesting"}, "wrong_environment"),
+            ({"inAppOwnershipType": "FAMILY_SHARED"}, "not_granted_family_shared"),
+            ({"quantity": 0}, "receipt_malformed"),
+            ({"quantity": 11}, "receipt_malformed"),
+            ({"revocationDate": 1795348800000}, "already_refunded"),
+        ],
+    )
+    def test_what_is_not_to_be_granted_is_rejected_with_its_reason(
+        self, desk: Desk, store: AppStore, changes: dict[str, Any], expected: str
+    ) -> None:
+        drafts = desk.handle(posted(store, "alice", store.transaction(**changes)))
+        assert code([draft for draft in drafts if isinstance(draft.payload, PurchaseRejected)]) == expected
+        assert "purchase.verified" not in said(drafts)
+
+    def test_sandbox_and_production_transactions_of_one_id_are_two(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        (first,) = desk.handle(posted(store, "alice", claims))
+        (second,) = desk.handle(posted(store, "bob", claims | {"environment": "Sandbox"}))
+        assert isinstance(first.payload, PurchaseVerified)
+        assert isinstance(second.payload, PurchaseVerified)
+        assert second.payload.transaction.environment == "sandbox"
+
+
+class TestReceipts:
+    def test_unfinished_consumables_of_one_receipt_are_all_verified(self, desk: Desk, store: AppStore) -> None:
+        claimed, other = store.transaction(), store.transaction()
+        drafts = desk.settle(receipt("alice", claimed["transactionId"]), valid(other, claimed))
+        assert {draft.subject for draft in drafts} == {
+            subject_of("alice", claimed["transactionId"]),
+            subject_of("alice", other["transactionId"]),
+        }
+
+    def test_what_a_receipt_keeps_for_ever_is_not_claimed_by_the_way(self, desk: Desk, store: AppStore) -> None:
+        claimed = store.transaction()
+        renewal = store.transaction(type="Auto-Renewable Subscription", productId="com.example.game.vip.monthly")
+        drafts = desk.settle(receipt("alice", claimed["transactionId"]), valid(claimed, renewal))
+        assert [draft.subject for draft in drafts] == [subject_of("alice", claimed["transactionId"])]
+
+    def test_a_transaction_that_the_receipt_does_not_hold_is_not_credited(self, desk: Desk, store: AppStore) -> None:
+        finished = store.transaction()
+        drafts = desk.settle(receipt("alice", "1000000000000001"), valid(finished))
+        rejected = [draft for draft in drafts if isinstance(draft.payload, PurchaseRejected)]
+        assert code(rejected) == "transaction_not_found"
+
+    def test_a_consumable_that_has_vanished_does_not_reject_its_verified_purchase(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        assert desk.settle(receipt("alice", claims["transactionId"]), valid()) == []
+
+    def test_another_apps_receipt_is_rejected(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        drafts = desk.settle(receipt("alice", claims["transactionId"]), valid(claims, bundle_id="com.example.other"))
+        assert code(drafts) == "wrong_app"
+
+    def test_a_receipt_that_the_store_refuses_is_rejected_with_the_stores_status(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        refused = ReceiptRefused(21003, "receipt_unauthentic", "the store cannot authenticate the receipt")
+        (draft,) = desk.settle(receipt("alice", "1"), refused)
+        assert code([draft]) == "receipt_unauthentic"
+        assert "21003" in repr(draft.payload)
+
+
+class Answers:
+    """A store whose answer is given."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def verify(self, receipt: str, *, app: Any) -> Any:
+        return self.answer
+
+
+class TestAskingTheStore:
+    def test_a_busy_store_is_asked_again_when_it_says(self, apps: Apps) -> None:
+        busy = Answers(StoreBusy("busy", 21005, retry_after_s=7))
+        with pytest.raises(TryLater, match="21005") as raised:
+            handlers.ask_store(receipt("alice", "1"), 99, store=busy, apps=apps)
+        assert raised.value.later.after_s == 7
+
+    def test_21002_is_bounded(self, apps: Apps) -> None:
+        refused = ReceiptRefused(21002, "receipt_malformed", "the store cannot read the receipt")
+        busy = Answers(StoreBusy("unreadable", 21002, refused))
+        with pytest.raises(TryLater):
+            handlers.ask_store(receipt("a", "1"), handlers.UNREADABLE_TRIES_MAX - 1, store=busy, apps=apps)
+        assert handlers.ask_store(receipt("a", "1"), handlers.UNREADABLE_TRIES_MAX, store=busy, apps=apps) == refused
+
+    def test_our_own_misconfiguration_is_parked_and_never_the_users_fault(self, apps: Apps) -> None:
+        wrong = Answers(StoreMisconfigured(21004, "the shared secret is not that of the app's account"))
+        with pytest.raises(Parked, match="21004"):
+            handlers.ask_store(receipt("alice", "1"), 0, store=wrong, apps=apps)
+
+
+class TestNotifications:
+    def test_a_refund_follows_its_purchase(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        (draft,) = desk.handle(notified(store, "REFUND", refunded(claims)))
+        assert isinstance(draft.payload, RefundReceived)
+        assert (draft.user_id, draft.subject) == ("alice", subject_of("alice", claims["transactionId"]))
+        assert (draft.payload.percentage_milli, draft.payload.reason) == (100_000, "app_issue")
+
+    def test_a_refund_is_told_once_however_often_it_is_notified(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        assert desk.handle(notified(store, "REFUND", refunded(claims, after_s=120))) == []
+
+    def test_a_purchase_that_was_refunded_first_is_never_granted(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        (told,) = desk.handle(notified(store, "REFUND", refunded(claims)))
+        assert told.user_id is None
+        assert code(desk.handle(posted(store, "alice", claims))) == "already_refunded"
+
+    def test_a_partial_refund_leaves_the_rest_to_be_claimed(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        partial = refunded(claims, revocationPercentage=40_000, revocationType="REFUND_PRORATED")
+        (told,) = desk.handle(notified(store, "REFUND", partial))
+        assert isinstance(told.payload, RefundReceived)
+        assert told.payload.percentage_milli == 40_000
+        assert said(desk.handle(posted(store, "alice", claims))) == ["purchase.verified"]
+
+    def test_a_charge_with_no_owner_waits_for_its_claimant(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        assert desk.handle(notified(store, "ONE_TIME_CHARGE", claims)) == []
+        assert said(desk.handle(posted(store, "alice", claims))) == ["purchase.verified"]
+
+    def test_a_charge_goes_to_the_user_of_its_account_token(self, desk: Desk, store: AppStore) -> None:
+        desk.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN).upper())
+        (draft,) = desk.handle(notified(store, "ONE_TIME_CHARGE", claims))
+        assert (draft.payload.TYPE, draft.user_id) == ("purchase.verified", "alice")
+
+    def test_a_charge_that_overtook_its_account_token_gets_its_owner(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        assert desk.handle(notified(store, "ONE_TIME_CHARGE", claims)) == []
+        (draft,) = desk.handle(token_issued("alice"))
+        assert (draft.payload.TYPE, draft.user_id) == ("purchase.verified", "alice")
+
+    def test_another_users_account_token_is_no_ones_claim(self, desk: Desk, store: AppStore) -> None:
+        desk.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        assert code(desk.handle(posted(store, "mallory", claims))) == "account_token_mismatch"
+
+    def test_all_other_notifications_are_recorded_and_nothing_more(self, desk: Desk, store: AppStore) -> None:
+        for kind in ("DID_RENEW", "CONSUMPTION_REQUEST", "REFUND_DECLINED", "A_TYPE_OF_THE_FUTURE"):
+            assert desk.handle(notified(store, kind, store.transaction())) == []
+        assert desk.handle(notified(store, "TEST", None)) == []
+
+    def test_a_charge_whose_inner_signature_is_forged_is_parked(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        given = notified(store, "ONE_TIME_CHARGE", claims, signedTransactionInfo=Chain().sign(claims))
+        assert given.id in desk.handled(given).parked
+
+    def test_a_charge_whose_transaction_is_from_another_environment_is_parked(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        given = notified(store, "ONE_TIME_CHARGE", store.transaction(), environment="Sandbox")
+        assert "environment" in desk.handled(given).parked[given.id]
+
+    def test_one_notification_that_is_parked_leaves_the_others_of_its_batch_alone(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        bad = notified(store, "REFUND", claims, signedTransactionInfo="a.b.c")
+        handled = desk.handled(bad, notified(store, "REFUND", refunded(claims)))
+        assert set(handled.parked) == {bad.id}
+        assert said(list(handled.drafts)) == ["refund.received"]
+
+
+ROADS = ("posted", "posted again", "charged", "refunded", "token")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(ROADS)), ids="-".join)
+def test_any_order_of_the_same_facts_ends_in_the_same_record(
+    desk: Desk, store: AppStore, connection: Connection, order: tuple[str, ...]
+) -> None:
+    """The owner, the refund and the newest statement do not depend on what came first."""
+    token = uuid5(TOKEN, "-".join(order))
+    claims = store.transaction(appAccountToken=str(token))
+    facts = {
+        "posted": posted(store, "alice", claims),
+        "posted again": posted(store, "alice", claims | {"signedDate": claims["signedDate"] + 5}),
+        "charged": notified(store, "ONE_TIME_CHARGE", claims),
+        "refunded": notified(store, "REFUND", refunded(claims)),
+        "token": token_issued("alice", token),
+    }
+    drafts = [draft for name in order for draft in desk.handle(facts[name])]
+    verified, refunds = said(drafts).count("purchase.verified"), said(drafts).count("refund.received")
+    assert refunds == 1
+    assert verified == (0 if _refund_came_first(order) else 1)
+    row = connection.exec_driver_sql(
+        "select user_id, refunded_milli, signed_at from verifier.store_transaction where transaction_id = %(id)s",
+        {"id": claims["transactionId"]},
+    ).one()
+    assert row[1] == 100_000
+    assert row[0] == ("alice" if verified else None)
+
+
+def _refund_came_first(order: tuple[str, ...]) -> bool:
+    """Nobody had claimed it when it was refunded: no post, and no charge whose token was known."""
+    before = order[: order.index("refunded")]
+    claimed_by_token = "charged" in before and "token" in before
+    return not ("posted" in before or "posted again" in before or claimed_by_token)
