@@ -1,4 +1,4 @@
-"""What the App Store would sign, for tests: transactions and notifications in Apple's own field names, on a test chain."""
+"""What the App Store would sign, for tests: transactions and notifications in Apple's field names, on a test chain."""
 
 from __future__ import annotations
 
