@@ -27,7 +27,12 @@ INTERMEDIATE_MARKER = "1.2.840.113635.100.6.2.1"
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """The order of P-256's base point (FIPS 186-4, D.1.2.3): (r, s) and (r, order - s) sign the same."""
 
+KeyKind = Literal["p256", "k256", "p384", "rsa"]
+KeyUse = Literal["sign_certificates", "sign_data", "sign_both", "neither"]
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+_CURVES: Mapping[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "k256": ec.SECP256K1(), "p384": ec.SECP384R1()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +40,15 @@ class Certificate:
     """How to make one certificate. `ca` None leaves out basicConstraints, `key_usage` None leaves out keyUsage."""
 
     name: str
-    key: Literal["p256", "p384", "rsa"] = "p384"
+    key: KeyKind = "p384"
     ca: bool | None = True
     ca_critical: bool = True
     path_length: int | None = None
-    key_usage: Literal["sign_certificates", "sign_data", "neither"] | None = "sign_certificates"
+    key_usage: KeyUse | None = "sign_certificates"
     marker: str | None = None
     unknown_critical: bool = False
     subject_key_identifier: bool = True
-    authority_key_identifier: bool = True
+    authority_key_identifier: Literal["right", "wrong"] | None = "right"
     hash: type[hashes.SHA224] | type[hashes.SHA256] | type[hashes.SHA384] = hashes.SHA384
     not_before: datetime = datetime(2020, 1, 1, tzinfo=UTC)
     not_after: datetime = datetime(2049, 1, 1, tzinfo=UTC)
@@ -104,7 +109,8 @@ def _extensions(
     if recipe.subject_key_identifier:
         extensions.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
     if recipe.authority_key_identifier and not is_root:
-        extensions.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False))
+        named = issuer_key if recipe.authority_key_identifier == "right" else key
+        extensions.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(named.public_key()), False))
     if recipe.marker is not None:  # Apple's markers hold an ASN.1 NULL
         extensions.append((x509.UnrecognizedExtension(x509.ObjectIdentifier(recipe.marker), b"\x05\x00"), False))
     if recipe.unknown_critical:
@@ -112,10 +118,10 @@ def _extensions(
     return extensions
 
 
-def _key_usage(usage: Literal["sign_certificates", "sign_data", "neither"]) -> x509.KeyUsage:
+def _key_usage(usage: KeyUse) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=usage == "sign_data",
-        key_cert_sign=usage == "sign_certificates",
+        digital_signature=usage in ("sign_data", "sign_both"),
+        key_cert_sign=usage in ("sign_certificates", "sign_both"),
         crl_sign=usage != "sign_data",
         content_commitment=False,
         key_encipherment=False,
@@ -126,10 +132,10 @@ def _key_usage(usage: Literal["sign_certificates", "sign_data", "neither"]) -> x
     )
 
 
-def _new_key(kind: Literal["p256", "p384", "rsa"]) -> PrivateKey:
+def _new_key(kind: KeyKind) -> PrivateKey:
     if kind == "rsa":
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return ec.generate_private_key(ec.SECP256R1() if kind == "p256" else ec.SECP384R1())
+    return ec.generate_private_key(_CURVES[kind])
 
 
 def _name(common_name: str) -> x509.Name:

@@ -1,0 +1,1 @@
+"""The subcommands of `purser`, one file each; `deploy/cli.py` lists them."""

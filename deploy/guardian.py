@@ -1,0 +1,85 @@
+"""The supervisor's shadow: stops what the supervisor started when the supervisor itself is gone, by `kill -9` even.
+
+The supervisor holds the other end of this process's standard input and writes on it which process groups live, after
+those that it gave as arguments:
+
+    watch GROUP SIGNAL LIMIT_S
+    forget GROUP
+
+The end of the input means that the supervisor has ended, however it did. Then every group that is still watched gets
+its stop signal, and SIGKILL after its limit. A process group, rather than a process, because Granian and Celery have
+children; a pipe, rather than Linux's parent-death signal, because that one neither reaches children's children nor
+exists elsewhere. It runs by path, on the standard library alone, in a session of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One process group: how to ask it to stop, and how long it may take."""
+
+    group: int
+    signal: int
+    limit_s: float
+
+
+def watch(lines: Iterable[str]) -> dict[int, Watched]:
+    """Reads the supervisor's lines to their end; returns the groups that were still alive then, oldest first."""
+    watched: dict[int, Watched] = {}
+    for line in lines:
+        match line.split():
+            case ["watch", group, number, limit_s]:
+                watched[int(group)] = Watched(int(group), int(number), float(limit_s))
+            case ["forget", group]:
+                watched.pop(int(group), None)
+    return watched
+
+
+def stop(watched: Iterable[Watched]) -> None:
+    """Asks every group's leader to stop, and ends what is left of each group when its limit has passed."""
+    remaining = list(watched)
+    for one in remaining:
+        _send(os.kill, one.group, one.signal)
+    began = time.monotonic()
+    pause = threading.Event()
+    while remaining:
+        elapsed_s = time.monotonic() - began
+        for one in remaining:
+            if elapsed_s >= one.limit_s:
+                _send(os.killpg, one.group, signal.SIGKILL)
+        remaining = [one for one in remaining if elapsed_s < one.limit_s and _lives(one.group)]
+        pause.wait(LOOK_EVERY_S)
+
+
+def _send(send: Callable[[int, int], None], target: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        send(target, number)
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+if __name__ == "__main__":
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)  # it ends when its input does, not before
+    stop(reversed(watch(itertools.chain(sys.argv[1:], sys.stdin)).values()))

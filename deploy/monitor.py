@@ -1,0 +1,38 @@
+"""Flower: shows the workers and their tasks. With a login, read-only, and with a bounded memory."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from deploy.settings import StackSettings
+from shared.bus.worker import celery_app
+from shared.settings import BrokerSettings, read
+
+TASKS_MAX = 10_000
+"""Tasks that it remembers; it holds them in memory, at about 2 KB each."""
+
+
+class MonitorSettings(StackSettings, BrokerSettings):
+    """Without a password Flower would be open to whoever reaches its port, so it does not start without."""
+
+    broker_url: SecretStr
+    flower_password: SecretStr
+
+
+def main() -> None:
+    """Serves Flower until it is told to stop."""
+    settings = read(MonitorSettings)
+    app = celery_app(name="flower", broker_url=settings.broker_url.get_secret_value())
+    # given here and not on the command line, which everybody can read in the list of processes
+    login = f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"
+    app.start(
+        [
+            "flower",
+            f"--address={settings.bind}",
+            f"--port={settings.flower_port}",
+            f"--basic_auth={login}",
+            "--read_only=True",
+            f"--max_tasks={TASKS_MAX}",
+            "--logging=warning",
+        ]
+    )

@@ -1,0 +1,90 @@
+"""What the command line and the stack read from the environment: the only place of this package that does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import AppsSettings, ProcessSettings, TrustSettings
+
+PROJECT = Path(__file__).resolve().parent.parent
+BROKER_SCHEMES = ("redis://", "rediss://", "amqp://", "amqps://")
+
+
+class StackSettings(ProcessSettings, AppsSettings, TrustSettings):
+    """`PURSER_…`; without a URL the stack runs its own PostgreSQL, or its own Redis, under `data_dir`.
+
+    `embedded` says where their programs come from: `installed`, `wheels`, or `auto`, which is the first that works.
+    """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    database_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
+    embedded: Literal["auto", "installed", "wheels"] = "auto"
+    data_dir: Path = Path(".purser")
+    bind: str = "127.0.0.1"
+    gateway_port: int = Field(default=8080, ge=1, le=65_535)
+    gateway_workers: int = Field(default=2, ge=1, le=256)
+    gateway_threads: int = Field(default=8, ge=1, le=1_024)
+    ledger_port: int = Field(default=8081, ge=1, le=65_535)
+    simulator_port: int = Field(default=8090, ge=1, le=65_535)
+    flower_port: int = Field(default=5555, ge=1, le=65_535)
+    flower_user: str = Field(default="purser", pattern=r"^[^:\s]+$")
+    flower_password: SecretStr | None = None
+    service_token: SecretStr | None = None
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith("postgresql://"):
+            raise ValueError("a URL that starts with postgresql:// is wanted")
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_a_broker(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(BROKER_SCHEMES):
+            raise ValueError(f"a URL that starts with one of {', '.join(BROKER_SCHEMES)} is wanted")
+        return url
+
+    @field_validator("apps_file", "catalog_file")
+    @classmethod
+    def _found_from_anywhere(cls, path: Path) -> Path:
+        """The examples lie in the project, wherever the command is called from."""
+        return path.absolute() if path.exists() or path.is_absolute() else PROJECT / path
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.absolute()
+
+
+class GivenStoreSettings(ProcessSettings):
+    """Which of the addresses and roots of the App Store are given; those that are not are the simulator's."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    apple_root_files: str | None = None
+    apple_verify_receipt_url: str | None = None
+    apple_verify_receipt_sandbox_url: str | None = None
+    apple_api_url: str | None = None
+    apple_api_sandbox_url: str | None = None
+    simulator_webhook_url: str | None = None
+    ledger_url: str | None = None
+
+
+def inherited_environment() -> dict[str, str]:
+    """The environment that child processes start from: ours."""
+    return dict(os.environ)
+
+
+def reach_of(bind: str) -> str:
+    """The address at which this machine itself reaches what is bound to `bind`, as it stands in a URL."""
+    if bind in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{bind}]" if ":" in bind else bind

@@ -1,0 +1,118 @@
+"""The gateway for tests: on a real database, with an App Store of the test's own, asked without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+from flask import Flask
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from gateway.app import build
+from gateway.settings import GatewaySettings
+from shared.clock import Clock, SystemClock
+from shared.ids import IdSource, system_ids
+from tests.support.apple_pki import Chain
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
+APP = "game"
+BUNDLE_ID, APP_APPLE_ID = "com.example.game", 1234567890
+CLIENT_KEY = "example-only-client-token-key-change-me"
+SERVER_KEY = "sk_example_only_change_me"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway and who may sign for its App Store."""
+
+    app: Flask
+    chain: Chain
+    clock: Clock
+
+    def client(self) -> FlaskClient:
+        return self.app.test_client()
+
+    def token(self, user_id: str = "alice", **changes: Any) -> str:
+        """A client token of the user; `changes` replace its claims, None takes one out."""
+        expires = (self.clock.now() + timedelta(minutes=5)).timestamp()
+        claims = {"aud": APP, "sub": user_id, "exp": int(expires)} | changes
+        return jwt.encode({name: value for name, value in claims.items() if value is not None}, CLIENT_KEY, "HS256")
+
+    def as_user(self, user_id: str = "alice") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(user_id)}"}
+
+    def as_server(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {SERVER_KEY}"}
+
+    def signed_transaction(self, transaction_id: str = "2000000000000001", **changes: Any) -> str:
+        """A purchase as StoreKit 2 gives it, signed by this gateway's App Store."""
+        return self.chain.sign(transaction_claims(transaction_id, now=self.clock.now()) | changes)
+
+    def submit(self, transaction_id: str = "2000000000000001", *, user_id: str = "alice", **query: Any) -> TestResponse:
+        """Posts a signed transaction as the user."""
+        body = {"store": "apple", "signed_transaction": self.signed_transaction(transaction_id)}
+        return self.client().post("/v1/purchases", json=body, headers=self.as_user(user_id), query_string=query)
+
+    def signed_notification(self, **changes: Any) -> str:
+        """A refund's notification, signed by this gateway's App Store."""
+        return self.chain.sign(notification_claims(now=self.clock.now()) | changes)
+
+
+def transaction_claims(transaction_id: str, *, now: datetime) -> dict[str, Any]:
+    """JWSTransactionDecodedPayload of 100 gems."""
+    return {
+        "transactionId": transaction_id,
+        "originalTransactionId": transaction_id,
+        "bundleId": BUNDLE_ID,
+        "productId": "com.example.game.gems100",
+        "type": "Consumable",
+        "quantity": 1,
+        "environment": "Production",
+        "inAppOwnershipType": "PURCHASED",
+        "purchaseDate": int(now.timestamp() * 1000),
+        "signedDate": int(now.timestamp() * 1000),
+    }
+
+
+def notification_claims(*, now: datetime) -> dict[str, Any]:
+    """responseBodyV2DecodedPayload of a refund."""
+    return {
+        "notificationType": "REFUND",
+        "notificationUUID": "002e14d5-51f5-4503-b5a8-c3a1af68eb20",
+        "version": "2.0",
+        "signedDate": int(now.timestamp() * 1000),
+        "data": {"bundleId": BUNDLE_ID, "appAppleId": APP_APPLE_ID, "environment": "Production"},
+    }
+
+
+@contextmanager
+def gateway_on(
+    database_url: str,
+    directory: Path,
+    *,
+    clock: Clock | None = None,
+    ids: IdSource | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Iterator[Gateway]:
+    """A gateway of the example app on this database; `changes` are to its settings."""
+    chain = Chain()
+    root = directory / "root.der"
+    root.write_bytes(chain.root.der)
+    settings = GatewaySettings(
+        database_url=SecretStr(database_url),
+        service_token=SecretStr("service-token-of-a-test"),
+        apps_file=EXAMPLES / "apps.toml",
+        catalog_file=EXAMPLES / "catalog.toml",
+        apple_root_files=str(root),
+        **(changes or {}),
+    )
+    clock = clock or SystemClock()
+    with closing(build(settings, clock=clock, ids=ids or system_ids())) as built:
+        yield Gateway(app=built.app, chain=chain, clock=clock)

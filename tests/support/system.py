@@ -1,0 +1,230 @@
+"""The whole system for tests: what `purser up` runs, on free ports, in a directory of its own, with a receiver."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import requests
+from sqlalchemy import Engine, create_engine
+
+from deploy.ports import free_port
+from deploy.settings import PROJECT, StackSettings
+from deploy.stack import Parts, Stack
+from shared.clock import SystemClock
+from shared.ids import system_ids
+from tests.support.receiver import Receiver, receiving
+from tests.support.stack import reachable_directory, wait_until
+
+CLIENT_KEY = "example-only-client-token-key-change-me"
+SERVER_KEY = "sk_example_only_change_me"
+WEBHOOK_SECRET = "whsec_ZXhhbXBsZS1vbmx5LXdlYmhvb2stc2VjcmV0LSEh"
+GEMS_100 = "com.example.game.gems100"
+FINAL = {"completed", "rejected", "parked", "partially_refunded", "refunded", "revoked"}
+REQUEST_TIMEOUT_S = 35
+
+
+class Reached(ABC):
+    """A running system seen from outside: what a client, a server and the App Store can do with it."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def gateway(self) -> str:
+        """The gateway's URL."""
+
+    @property
+    @abstractmethod
+    def simulator(self) -> str:
+        """The simulator's URL."""
+
+    # ---- the App Store ------------------------------------------------------------------------------------------
+
+    def buy(self, product_id: str = GEMS_100, *, notify: bool = False, **fields: Any) -> dict[str, Any]:
+        """A customer buys: `{transaction_id, original_transaction_id, signed_transaction, receipt}`."""
+        return self._control("POST", "/_sim/purchases", {"product_id": product_id, "notify": notify, **fields})
+
+    def refund(self, transaction_id: str, **fields: Any) -> dict[str, Any]:
+        return self._control("POST", f"/_sim/transactions/{transaction_id}/refund", fields)
+
+    def faults(self, **faults: Any) -> None:
+        self._control("PUT", "/_sim/faults", faults)
+
+    def _control(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        response = requests.request(method, self.simulator + path, json=body, timeout=REQUEST_TIMEOUT_S)
+        response.raise_for_status()
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    # ---- the app ------------------------------------------------------------------------------------------------
+
+    def post(self, user_id: str, body: dict[str, Any], **headers: str) -> requests.Response:
+        """`POST /v1/purchases` as a user."""
+        return requests.post(
+            f"{self.gateway}/v1/purchases",
+            json={"store": "apple", **body},
+            headers=client(user_id) | headers,
+            timeout=REQUEST_TIMEOUT_S,
+        )
+
+    def post_until_accepted(self, user_id: str, body: dict[str, Any]) -> str:
+        """As an app does: again and again while there is no answer, or 503. The purchase's id."""
+        accepted: list[str] = []
+
+        def attempt() -> bool:
+            try:
+                response = self.post(user_id, body)
+            except (requests.ConnectionError, requests.Timeout):
+                return False
+            if response.status_code == 503:
+                return False
+            assert response.status_code in (200, 202), response.text
+            accepted.append(response.json()["id"])
+            return True
+
+        wait_until(attempt, within_s=120, what="an accepted purchase")
+        return accepted[0]
+
+    def get(self, path: str, *, user_id: str | None = None) -> requests.Response:
+        """As a user, or with the server's key."""
+        headers = server() if user_id is None else client(user_id)
+        return requests.get(self.gateway + path, headers=headers, timeout=REQUEST_TIMEOUT_S)
+
+    def purchase(self, purchase_id: str, *, user_id: str, status: str | None = None) -> dict[str, Any]:
+        """The purchase once its status is this one (or a final one)."""
+        seen: dict[str, Any] = {}
+
+        def arrived() -> bool:
+            seen.clear()
+            seen.update(self.get(f"/v1/purchases/{purchase_id}?wait=5", user_id=user_id).json())
+            return seen["status"] == status if status else seen["status"] in FINAL
+
+        wait_until(arrived, within_s=60, what=f"{purchase_id} being {status or 'final'}")
+        return seen
+
+    def gems(self, user_id: str, *, environment: str = "production") -> int:
+        wallet = self.get(f"/v1/users/me/wallet?environment={environment}", user_id=user_id).json()
+        balance: int = wallet["balances"]["gems"]["balance"]
+        return balance
+
+
+@dataclass(frozen=True, slots=True)
+class System(Reached):
+    """A system that this session runs, and what an operator can do with it besides."""
+
+    stack: Stack
+    settings: StackSettings
+    receiver: Receiver
+    events: list[Any]
+    engine: Engine
+
+    @property
+    def gateway(self) -> str:
+        return self.stack.addresses.gateway
+
+    @property
+    def simulator(self) -> str:
+        assert self.stack.addresses.simulator is not None
+        return self.stack.addresses.simulator
+
+    # ---- the operator -------------------------------------------------------------------------------------------
+
+    def pid(self, name: str) -> int:
+        """The process id of one process, once it runs."""
+        found: list[int] = []
+
+        def running() -> bool:
+            found[:] = [one.pid for one in self.stack.status() if one.name == name and one.pid is not None]
+            return bool(found)
+
+        wait_until(running, what=f"{name} running")
+        return found[0]
+
+    def processes(self) -> list[str]:
+        return [one.name for one in self.stack.status()]
+
+    def left_over(self) -> str:
+        """What is not handled, and what the purchases' words are: for a test that fails."""
+        with self.engine.connect() as connection:
+            stuck = connection.exec_driver_sql(
+                "select consumer, type, state, attempts, handovers, error, min(due_at)::text, clock_timestamp()::text,"
+                "       count(*)"
+                "  from journal.delivery group by 1, 2, 3, 4, 5, 6 order by 1, 2"
+            )
+            words = connection.exec_driver_sql(
+                "select word_type, count(*) from journal.timeline where subject like 'pur\\_%%' group by 1"
+            )
+            processes = [(one.name, one.state, one.restarts) for one in self.stack.status()]
+            return "\n".join(str(row) for row in [*stuck, *words, *processes])
+
+    def scalar(self, sql: str, **parameters: Any) -> Any:
+        """One value from the database, read as its owner."""
+        with self.engine.connect() as connection:
+            return connection.exec_driver_sql(sql, parameters).scalar_one()
+
+
+def client(user_id: str) -> dict[str, str]:
+    """The headers of a user of the example app."""
+    expires = SystemClock().now() + timedelta(hours=1)
+    token = jwt.encode({"aud": "game", "sub": user_id, "exp": expires}, CLIENT_KEY, algorithm="HS256")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def server() -> dict[str, str]:
+    """The headers of the example app's own backend."""
+    return {"Authorization": f"Bearer {SERVER_KEY}"}
+
+
+@contextlib.contextmanager
+def running_system(**changes: Any) -> Iterator[System]:
+    """The whole system, started and stopped; `changes` are of its settings."""
+    with reachable_directory() as directory, receiving(WEBHOOK_SECRET) as receiver:
+        settings = _settings(directory, receiver, changes)
+        events: list[Any] = []
+        stack = Stack(
+            settings=settings,
+            parts=Parts(),
+            clock=SystemClock(),
+            ids=system_ids(),
+            tell=events.append,
+            durable=False,
+        )
+        with stack:
+            stack.start()
+            engine = create_engine(stack.addresses.database_url.replace("postgresql://", "postgresql+psycopg2://", 1))
+            yield System(stack, settings, receiver, events, engine)
+            engine.dispose()
+
+
+def _settings(directory: Path, receiver: Receiver, changes: dict[str, Any]) -> StackSettings:
+    ids = system_ids()
+    ports: set[int] = set()
+    for _ in range(4):
+        ports.add(free_port(bind="127.0.0.1", ids=ids, besides=ports))
+    gateway, ledger, simulator, flower = ports
+    apps = (PROJECT / "deploy/examples/apps.toml").read_text(encoding="utf-8")
+    apps_file = directory / "apps.toml"
+    apps_file.write_text(apps.replace("http://127.0.0.1:8091/hooks", receiver.url), encoding="utf-8")
+    return StackSettings(
+        data_dir=directory / "data",
+        apps_file=apps_file,
+        gateway_port=gateway,
+        ledger_port=ledger,
+        simulator_port=simulator,
+        flower_port=flower,
+        **changes,
+    )
+
+
+def at_once(work: Any, arguments: list[Any], *, threads: int = 16) -> list[Any]:
+    """Runs `work` for each argument, so many at a time; the results in the arguments' order."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, arguments))
