@@ -1,0 +1,345 @@
+"""HTTP in and out: verifyReceipt as Apple has it, and the control calls under `/_sim`. It translates, nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from flask import Flask, Response, request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from shared.clock import rfc3339
+from shared.events import Environment, ProductType
+from shared.http import Problem, answer, install_conventions, malformed, not_found, read_body, read_query, unavailable
+from shared.ids import IdSource, TransactionId
+from simulator.domain import (
+    FieldInvalid,
+    NotificationUnknown,
+    SimulatorError,
+    StateConflict,
+    Transaction,
+    TransactionUnknown,
+)
+from simulator.faults import FaultBoard, Faults, NotificationFaults, VerifyReceiptFaults
+from simulator.notifications import Attempt, Notification, NotificationSender, SenderUnavailable
+from simulator.payloads import ConsumptionRequestReason
+from simulator.receipts import Status, refusal
+from simulator.storefront import AppStore, Statement
+
+CONTROL_BODY_BYTES_MAX = 64 * 1024
+RECEIPT_BODY_BYTES_MAX = 4 * 1024 * 1024
+PAGE_MAX = 200
+DELAY_MS_MAX = 120_000
+
+_ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+M = TypeVar("M", bound=BaseModel)
+Json = dict[str, Any]
+
+
+# ---- bodies -----------------------------------------------------------------------------------------------------
+
+
+def _to_uuid(given: object) -> UUID:
+    if not isinstance(given, str):
+        raise ValueError("a UUID is written as a string")
+    return UUID(given)
+
+
+UuidText = Annotated[UUID, BeforeValidator(_to_uuid)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class PurchaseBody(_Body):
+    """A customer buys. `type` and `bundle_id` sell what the catalogue and the apps file do not have."""
+
+    product_id: str = Field(min_length=1, max_length=255)
+    app: str | None = Field(default=None, max_length=255)
+    quantity: int = 1
+    environment: Environment = "production"
+    app_account_token: UuidText | None = None
+    family_shared: bool = False
+    customer: str | None = Field(default=None, min_length=1, max_length=128)
+    type: ProductType | None = None
+    bundle_id: str | None = Field(default=None, min_length=1, max_length=255)
+    notify: bool = True
+
+
+class RefundBody(_Body):
+    """`reason`: 1 an issue with the app, 0 another (Apple's revocationReason)."""
+
+    percent: float = 100
+    reason: Literal[0, 1] = 0
+    notify: bool = True
+
+
+class RefundRequestBody(_Body):
+    """`reason` is Apple's consumptionRequestReason."""
+
+    reason: ConsumptionRequestReason = "UNINTENDED_PURCHASE"
+    notify: bool = True
+
+
+class NotifyBody(_Body):
+    """For what needs nothing but to be told, or not."""
+
+    notify: bool = True
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+DelayMs = Annotated[int, Field(ge=0, le=DELAY_MS_MAX)]
+
+
+class VerifyReceiptFaultsBody(_Body):
+    """See VerifyReceiptFaults."""
+
+    statuses: list[Annotated[int, Field(ge=0, le=99_999)]] = Field(default=[], max_length=10_000)
+    retryable: bool = True
+    delay_ms: DelayMs = 0
+    http_status: int | None = Field(default=None, ge=400, le=599)
+    not_json: bool = False
+    cut: bool = False
+
+
+class NotificationFaultsBody(_Body):
+    """See NotificationFaults; true is 1, false is 0."""
+
+    duplicate: Probability | bool = 0.0
+    shuffle: Probability | bool = 0.0
+    drop: Probability | bool = 0.0
+    delay_ms: DelayMs = 0
+
+
+class FaultsBody(_Body):
+    """What is not given works."""
+
+    verify_receipt: VerifyReceiptFaultsBody = VerifyReceiptFaultsBody()
+    notifications: NotificationFaultsBody = NotificationFaultsBody()
+
+    def faults(self) -> Faults:
+        verify, notify = self.verify_receipt, self.notifications
+        return Faults(
+            verify_receipt=VerifyReceiptFaults(**(verify.model_dump() | {"statuses": tuple(verify.statuses)})),
+            notifications=NotificationFaults(
+                duplicate=float(notify.duplicate),
+                shuffle=float(notify.shuffle),
+                drop=float(notify.drop),
+                delay_ms=notify.delay_ms,
+            ),
+        )
+
+
+class PageQuery(_Body):
+    """Which notifications: `after` is the `next` of another page."""
+
+    limit: int = Field(default=50, ge=1, le=PAGE_MAX)
+    after: UUID | None = None
+    transaction_id: TransactionId | None = None
+
+
+class VerifyReceiptBody(_Body):
+    """Apple's requestBody."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    receipt_data: str | None = Field(default=None, alias="receipt-data")
+    password: str | None = None
+    exclude_old: bool = Field(default=False, alias="exclude-old-transactions")
+
+
+def create_api(
+    *, store: AppStore, sender: NotificationSender, faults: FaultBoard, root_pem: bytes, ids: IdSource
+) -> Flask:
+    """The WSGI application over a store."""
+    app = Flask("simulator", static_folder=None)
+    install_conventions(app, ids=ids, body_bytes_max=CONTROL_BODY_BYTES_MAX)
+    _add_errors(app)
+    _add_apple_routes(app, store, faults)
+    _add_purchase_routes(app, store)
+    _add_notification_routes(app, sender)
+    _add_fault_routes(app, faults)
+    app.add_url_rule("/healthz", "healthz", lambda: answer({"status": "ok"}))
+    app.add_url_rule("/_sim/root.pem", "root", lambda: Response(root_pem, mimetype="application/x-pem-file"))
+    return app
+
+
+# ---- Apple's own ------------------------------------------------------------------------------------------------
+
+
+def _add_apple_routes(app: Flask, store: AppStore, faults: FaultBoard) -> None:
+    def verify_receipt(asked: Environment) -> Response:
+        request.max_content_length = RECEIPT_BODY_BYTES_MAX
+        wrong = faults.get().verify_receipt
+        _hold_back(wrong.delay_ms)
+        if wrong.http_status is not None:
+            return Response(status=wrong.http_status)
+        return _spoilt(msgspec.json.encode(_verify(store, asked)), wrong)
+
+    for path, asked in (("/verifyReceipt", "production"), ("/sandbox/verifyReceipt", "sandbox")):
+        app.add_url_rule(path, path, verify_receipt, methods=_ANY_METHOD, defaults={"asked": asked})
+
+
+def _verify(store: AppStore, asked: Environment) -> Json:
+    if request.method != "POST":
+        return refusal(Status.NOT_A_POST, environment=asked)
+    try:
+        body = VerifyReceiptBody.model_validate_json(request.get_data())
+    except ValidationError:
+        body = VerifyReceiptBody()  # no receipt in it: the store has a status for that, and it may have another first
+    return store.verify_receipt(
+        receipt_data=body.receipt_data, password=body.password, exclude_old=body.exclude_old, asked=asked
+    )
+
+
+def _hold_back(delay_ms: int) -> None:
+    if delay_ms:
+        threading.Event().wait(delay_ms / 1000)  # nobody sets it: the store is slow on command
+
+
+def _spoilt(body: bytes, wrong: VerifyReceiptFaults) -> Response:
+    if wrong.not_json:
+        return Response("<html><body><h1>Service Unavailable</h1></body></html>", mimetype="text/html")
+    return Response(body[: len(body) // 2] if wrong.cut else body, mimetype="application/json")
+
+
+# ---- control ----------------------------------------------------------------------------------------------------
+
+
+def _add_purchase_routes(app: Flask, store: AppStore) -> None:
+    @app.post("/_sim/purchases")
+    def buy() -> Response:
+        body = _body(PurchaseBody)
+        wanted = body.model_dump(exclude={"type"})
+        bought = store.buy(product_type=body.type, **wanted)
+        location = f"/_sim/transactions/{bought.transaction.transaction_id}"
+        return answer(_statement_view(bought), 201, headers={"Location": location})
+
+    @app.get("/_sim/transactions/<transaction_id>")
+    def transaction(transaction_id: str) -> Response:
+        return answer(_statement_view(store.transaction(TransactionId(transaction_id))))
+
+    def add(action: str, act: Callable[[TransactionId], Statement]) -> None:
+        def view(transaction_id: str) -> Response:
+            return answer(_statement_view(act(TransactionId(transaction_id))))
+
+        app.add_url_rule(f"/_sim/transactions/<transaction_id>/{action}", action, view, methods=["POST"])
+
+    add("refund", lambda of: store.refund(of, **_body(RefundBody).model_dump()))
+    add("reverse-refund", lambda of: store.reverse_refund(of, **_body(NotifyBody).model_dump()))
+    add("decline-refund", lambda of: store.decline_refund(of, **_body(NotifyBody).model_dump()))
+    add("request-refund", lambda of: store.request_refund(of, **_body(RefundRequestBody).model_dump()))
+    add("revoke", lambda of: store.revoke(of, **_body(NotifyBody).model_dump()))
+    add("finish", store.finish)
+
+
+def _add_notification_routes(app: Flask, sender: NotificationSender) -> None:
+    @app.get("/_sim/notifications")
+    def notifications() -> Response:
+        page = read_query(PageQuery)
+        found = sender.newest(limit=page.limit, after=page.after, transaction_id=page.transaction_id)
+        more = found[-1].id if len(found) == page.limit else None
+        return answer({"notifications": [_notification_view(each) for each in found], "next": more})
+
+    @app.post("/_sim/notifications/<uuid:notification_id>/resend")
+    def resend(notification_id: UUID) -> Response:
+        return answer(_notification_view(sender.resend(notification_id)), 202)
+
+
+def _add_fault_routes(app: Flask, faults: FaultBoard) -> None:
+    @app.get("/_sim/faults")
+    def current() -> Response:
+        return answer(msgspec.to_builtins(faults.get()))
+
+    @app.put("/_sim/faults")
+    def put() -> Response:
+        faults.put(_body(FaultsBody).faults())
+        return current()
+
+
+def _body(model: type[M]) -> M:
+    """The request's body; none at all is an empty object."""
+    return read_body(model) if request.get_data() else model()
+
+
+# ---- views ------------------------------------------------------------------------------------------------------
+
+
+def _statement_view(statement: Statement) -> Json:
+    return {
+        **_transaction_view(statement.transaction),
+        "signed_transaction": statement.signed_transaction,
+        "receipt": statement.receipt,
+        "notification_id": statement.notification_id,
+    }
+
+
+def _transaction_view(transaction: Transaction) -> Json:
+    revocation = transaction.revocation
+    return {
+        "transaction_id": transaction.transaction_id,
+        "original_transaction_id": transaction.original_transaction_id,
+        "environment": transaction.customer.environment,
+        "customer": transaction.customer.name,
+        "bundle_id": transaction.customer.bundle_id,
+        "product_id": transaction.product_id,
+        "type": transaction.type,
+        "quantity": transaction.quantity,
+        "purchased_at": rfc3339(transaction.purchased_at),
+        "expires_at": rfc3339(transaction.expires_at) if transaction.expires_at else None,
+        "finished": transaction.finished,
+        "revocation": revocation
+        and {
+            "at": rfc3339(revocation.at),
+            "kind": revocation.kind,
+            "reason": revocation.reason,
+            "percentage_milli": revocation.percentage_milli,
+        },
+    }
+
+
+def _notification_view(notification: Notification) -> Json:
+    planned = notification.next_attempt_at
+    return {
+        "id": notification.id,
+        "type": notification.type,
+        "subtype": notification.subtype,
+        "transaction_id": notification.transaction_id,
+        "environment": notification.environment,
+        "state": notification.state,
+        "created_at": rfc3339(notification.created_at),
+        "next_attempt_at": rfc3339(planned) if planned else None,
+        "attempts": [_attempt_view(attempt) for attempt in notification.attempts],
+        "signed_payload": notification.signed_payload,
+    }
+
+
+def _attempt_view(attempt: Attempt) -> Json:
+    return {
+        "at": rfc3339(attempt.at),
+        "result": attempt.result,
+        "http_status": attempt.http_status,
+        "answer": attempt.answer,
+        "duration_ms": attempt.duration_ms,
+    }
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------
+
+
+def _add_errors(app: Flask) -> None:
+    """What the store refuses, as problems; everything else is as in every service of ours."""
+
+    def add(error: type[SimulatorError], to_problem: Callable[[Any], Problem]) -> None:
+        app.register_error_handler(error, lambda raised: to_problem(raised).response())
+
+    add(FieldInvalid, lambda error: malformed(str(error)))
+    add(TransactionUnknown, lambda error: not_found(str(error)))
+    add(NotificationUnknown, lambda error: not_found(str(error)))
+    add(StateConflict, lambda error: Problem(409, error.code, "Conflict", str(error)))
+    add(SenderUnavailable, lambda error: unavailable(str(error)))

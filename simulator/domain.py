@@ -1,0 +1,213 @@
+"""What the store sells and remembers: values and rules, no clock, no I/O."""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal, NewType
+
+from shared.catalog import QUANTITY_MAX
+from shared.events import Environment, ProductType
+from shared.ids import TransactionId
+
+CustomerName = NewType("CustomerName", str)
+RevocationKind = Literal["REFUND_FULL", "REFUND_PRORATED", "FAMILY_REVOKE"]
+
+PERCENT_100_MILLI = 100_000
+"""Apple writes percentages in milliunits: 67.932 % is 67932 (revocationPercentage)."""
+
+
+class SimulatorError(Exception):
+    """What the store refuses to do; the message is for the developer who asked."""
+
+
+class FieldInvalid(SimulatorError):
+    """A field of the request cannot be used; `field` names it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+
+
+class TransactionUnknown(SimulatorError):
+    """The store knows no transaction of this id."""
+
+
+class NotificationUnknown(SimulatorError):
+    """The store knows no notification of this id (it remembers a limited number of the settled ones)."""
+
+
+class StateConflict(SimulatorError):
+    """What was asked does not fit what has happened; `code` says how."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """One person's download of one app in one environment: what an app receipt is about."""
+
+    bundle_id: str
+    app_apple_id: int | None
+    environment: Environment
+    name: CustomerName
+
+    @property
+    def app_transaction_id(self) -> str:
+        """Apple's id of the download (18 digits): always the same for the same customer."""
+        digest = hashlib.sha256("\0".join((self.bundle_id, self.environment, self.name)).encode()).digest()
+        return str(700_000_000_000_000_000 + int.from_bytes(digest[:8], "big") % 10**17)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is on sale: a product of one app as the store lists it. The price is for one of it, in milliunits."""
+
+    bundle_id: str
+    app_apple_id: int | None
+    product_id: str
+    type: ProductType
+    group: str | None
+    price_milli: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A refund, or the end of a family's sharing. `reason`: 1 an issue with the app, 0 another (Apple)."""
+
+    at: datetime
+    kind: RevocationKind
+    reason: Literal[0, 1]
+    percentage_milli: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction as the store knows it. `stated_at` is the moment of its newest change; times are whole ms.
+
+    A family-shared one has no price. `finished` says that the app has finished it, which matters for consumables only:
+    they are in receipts until then.
+    """
+
+    transaction_id: TransactionId
+    original_transaction_id: TransactionId
+    web_order_line_item_id: str | None
+    customer: Customer
+    product_id: str
+    type: ProductType
+    group: str | None
+    quantity: int
+    price_milli: int | None
+    currency: str | None
+    app_account_token: str | None
+    family_shared: bool
+    purchased_at: datetime
+    original_purchased_at: datetime
+    expires_at: datetime | None
+    stated_at: datetime
+    revocation: Revocation | None = None
+    finished: bool = False
+
+    @property
+    def renews(self) -> bool:
+        return self.type == "auto_renewable"
+
+    def active(self, now: datetime) -> bool:
+        """The customer has what was bought: not revoked, not expired."""
+        return self.revocation is None and (self.expires_at is None or now < self.expires_at)
+
+    def in_receipt(self) -> bool:
+        """A consumable is in receipts until it is finished or refunded, everything else for ever.
+
+        Apple: in_app (a consumable "until your app finishes the transaction"); cancellation_date_ms ("present only if
+        the refund or revocation was for a non-consumable product, an auto-renewable subscription, or a non-renewing
+        subscription").
+        """
+        return self.type != "consumable" or not (self.finished or self.revocation)
+
+
+def refunded(transaction: Transaction, *, percentage_milli: int, reason: Literal[0, 1], now: datetime) -> Transaction:
+    """The transaction after Apple gave money back. Raises StateConflict when it already has."""
+    _must_not_be_revoked(transaction)
+    kind: RevocationKind = "REFUND_FULL" if percentage_milli == PERCENT_100_MILLI else "REFUND_PRORATED"
+    return _changed(transaction, Revocation(now, kind, reason, percentage_milli), now)
+
+
+def family_revoked(transaction: Transaction, *, now: datetime) -> Transaction:
+    """The transaction after the family stopped sharing it. Raises StateConflict when it was never shared."""
+    if not transaction.family_shared:
+        raise StateConflict("not-family-shared", "only a family-shared transaction is revoked; refund the others")
+    _must_not_be_revoked(transaction)
+    return _changed(transaction, Revocation(now, "FAMILY_REVOKE", 0, None), now)
+
+
+def refund_reversed(transaction: Transaction, *, now: datetime) -> Transaction:
+    """The transaction after Apple took the refund back. Raises StateConflict when there was none."""
+    if transaction.revocation is None or transaction.revocation.kind == "FAMILY_REVOKE":
+        raise StateConflict("not-refunded", "there is no refund to reverse")
+    return _changed(transaction, None, now)
+
+
+def finished(transaction: Transaction) -> Transaction:
+    """The transaction after the app has finished it. Nothing that is signed changes."""
+    return replace(transaction, finished=True)
+
+
+def _must_not_be_revoked(transaction: Transaction) -> None:
+    if transaction.revocation is not None:
+        raise StateConflict("already-revoked", f"the transaction was revoked before ({transaction.revocation.kind})")
+
+
+def _changed(transaction: Transaction, revocation: Revocation | None, now: datetime) -> Transaction:
+    return replace(transaction, revocation=revocation, stated_at=now)
+
+
+def percentage_milli(percent: float) -> int:
+    """Percent (above 0, at most 100) in Apple's milliunits. Raises FieldInvalid outside of that."""
+    milli = round(percent * 1000) if 0 < percent <= 100 else 0
+    if milli == 0:
+        raise FieldInvalid("percent", "above 0, at most 100")
+    return milli
+
+
+def check_purchase(offer: Offer, *, quantity: int, family_shared: bool) -> None:
+    """Raises FieldInvalid when Apple would not sell it so.
+
+    StoreKit: a quantity above 1 is for consumables and non-renewing subscriptions; only non-consumables and
+    auto-renewable subscriptions can be shared with the family.
+    """
+    quantity_max = QUANTITY_MAX if offer.type in ("consumable", "non_renewing") else 1
+    if not 1 <= quantity <= quantity_max:
+        raise FieldInvalid("quantity", f"1 to {quantity_max} for a {offer.type} product")
+    if family_shared and offer.type not in ("non_consumable", "auto_renewable"):
+        raise FieldInvalid("family_shared", f"a {offer.type} product cannot be shared with the family")
+
+
+# ---- what the catalogue does not say ----------------------------------------------------------------------------
+
+_PRICES_MILLI = (990, 1_990, 2_990, 4_990, 9_990, 19_990, 49_990)
+
+
+def invented_price_milli(product_id: str) -> int:
+    """A price for one of the product, in milliunits of the currency: the same for a product every time."""
+    return _PRICES_MILLI[hashlib.sha256(product_id.encode()).digest()[0] % len(_PRICES_MILLI)]
+
+
+def period_end(product_id: str, start: datetime) -> datetime:
+    """When a subscription's period ends: its product id says week or year, everything else is a month."""
+    name = product_id.lower()
+    if "week" in name:
+        return start + timedelta(days=7)
+    return _months_later(start, 12 if "year" in name or "annual" in name else 1)
+
+
+def _months_later(start: datetime, months: int) -> datetime:
+    """The same day of the month, or the month's last day when it is shorter."""
+    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
+    day = min(start.day, calendar.monthrange(year, month + 1)[1])
+    return start.replace(year=year, month=month + 1, day=day)

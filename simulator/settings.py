@@ -1,0 +1,24 @@
+"""The simulator's settings: the only reader of the environment here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import AppsSettings, ProcessSettings
+
+
+class SimulatorSettings(AppsSettings, ProcessSettings):
+    """`PURSER_…`, each with a default that fits a laptop.
+
+    `simulator_retry_compression` is how many times faster than Apple's the retry schedule of notifications runs: 3600
+    makes an hour a second.
+    """
+
+    data_dir: Path = Path(".purser")
+    bind: str = "127.0.0.1"
+    simulator_port: int = Field(default=8090, ge=1, le=65_535)
+    simulator_threads: int = Field(default=64, ge=1, le=1_024)
+    simulator_webhook_url: str = Field(default="http://127.0.0.1:8080/webhooks/apple", pattern=r"^https?://")
+    simulator_retry_compression: float = Field(default=3600, ge=1)

@@ -1,0 +1,52 @@
+"""Faults strike as often as they were told to, and only then."""
+
+from __future__ import annotations
+
+from simulator.faults import SHUFFLE_WINDOW_S, FaultBoard, Faults, Journey, NotificationFaults, VerifyReceiptFaults
+from tests.support.seeded import seeded_ids
+
+
+def board(notifications: NotificationFaults | None = None) -> FaultBoard:
+    made = FaultBoard(seeded_ids(11))
+    made.put(Faults(notifications=notifications or NotificationFaults()))
+    return made
+
+
+def test_without_faults_a_notification_goes_once_and_at_once() -> None:
+    assert {board().draw_journey() for _ in range(100)} == {Journey(dropped=False, copies=1, hold_s=0)}
+
+
+def test_what_is_certain_happens_every_time() -> None:
+    certain = board(NotificationFaults(duplicate=1, drop=1, delay_ms=500))
+    assert {certain.draw_journey() for _ in range(100)} == {Journey(dropped=True, copies=2, hold_s=0.5)}
+
+
+def test_a_shuffle_holds_back_for_different_times_within_its_window() -> None:
+    shuffled = board(NotificationFaults(shuffle=1))
+    held = {shuffled.draw_journey().hold_s for _ in range(100)}
+    assert len(held) > 90
+    assert all(0 <= seconds <= SHUFFLE_WINDOW_S for seconds in held)
+
+
+def test_a_probability_strikes_about_that_often_and_the_same_with_the_same_seed() -> None:
+    first, second = ([each.draw_journey().dropped for _ in range(1000)] for each in _two_alike())
+    assert first == second
+    assert 250 < sum(first) < 350
+
+
+def _two_alike() -> tuple[FaultBoard, FaultBoard]:
+    return board(NotificationFaults(drop=0.3)), board(NotificationFaults(drop=0.3))
+
+
+def test_the_board_shows_which_statuses_are_still_to_come() -> None:
+    made = board()
+    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005, 21009))))
+    assert made.take_status() == 21005
+    assert made.get().verify_receipt.statuses == (21009,)
+
+
+def test_new_faults_replace_the_old_ones_whole() -> None:
+    made = board(NotificationFaults(drop=1))
+    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005,))))
+    made.put(Faults())
+    assert (made.get(), made.take_status()) == (Faults(), 0)
