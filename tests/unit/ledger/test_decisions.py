@@ -1,0 +1,220 @@
+"""What one event of the store comes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ledger.domain.books import UNKNOWN, KnownTransaction
+from ledger.domain.decisions import Decision, decide, key_of
+from shared.catalog import Catalog
+from shared.events import Event, PurchaseCompleted, PurchaseParked, PurchaseRefunded
+from shared.ids import AppId
+from shared.money import Amount
+from tests.support.ledger import (
+    ALICE,
+    APPS,
+    BOB,
+    CATALOG,
+    COINS,
+    EMPTY_CATALOG,
+    GEMS,
+    refunded,
+    transaction,
+    verified,
+)
+
+
+def decided(event: Event[Any], known: KnownTransaction = UNKNOWN, *, catalog: Catalog = CATALOG) -> Decision:
+    decisions = decide(events=[event], known={key_of(event): known}, catalog=catalog, apps=APPS)
+    return decisions.steps[0][1]
+
+
+def test_a_purchase_gives_the_catalogues_grants_times_its_quantity() -> None:
+    decision = decided(verified(transaction(product="bundle", quantity=3)))
+    assert decision.movement is not None
+    assert decision.movement.amounts == {GEMS: 1653, COINS: 21}
+    (completed,) = decision.words
+    assert isinstance(completed, PurchaseCompleted)
+    assert completed.granted == [Amount(COINS, 21), Amount(GEMS, 1653)]
+
+
+def test_a_purchase_without_currency_completes_and_moves_nothing() -> None:
+    decision = decided(verified(transaction(product="adfree")))
+    assert decision.movement is None
+    assert [type(word) for word in decision.words] == [PurchaseCompleted]
+    assert decision.known.state == "granted"
+
+
+def test_a_purchase_that_is_verified_again_changes_nothing() -> None:
+    granted = decided(verified(transaction())).known
+    assert decided(verified(transaction()), granted) == Decision(granted)
+
+
+def test_a_purchase_that_another_user_has_moves_nothing() -> None:
+    granted = decided(verified(transaction(), user=ALICE)).known
+    assert decided(verified(transaction(), user=BOB), granted) == Decision(granted, contested=True)
+
+
+def test_a_parked_purchase_is_not_another_users_for_the_taking() -> None:
+    parked = decided(verified(transaction(), user=ALICE), catalog=EMPTY_CATALOG).known
+    assert decided(verified(transaction(), user=BOB), parked) == Decision(parked, contested=True)
+
+
+def test_a_verified_purchase_without_a_user_is_parked() -> None:
+    assert decided(verified(transaction(), user=None)).parked == (
+        "a verified purchase names its user; this one does not"
+    )
+
+
+def test_an_event_of_an_app_that_is_gone_is_parked() -> None:
+    elsewhere = replace(refunded(transaction()), app=AppId("gone"))
+    assert decided(elsewhere).parked == "the app 'gone' is not in the apps file"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (verified(transaction(product="gone")), "the product 'gone' is not in the catalogue"),
+        (
+            verified(transaction(product_type="non_consumable")),
+            "the product 'gems100' is consumable in the catalogue, non_consumable in the store",
+        ),
+        (verified(transaction(quantity=0)), "a quantity of 0 is not within 1 and 10"),
+        (verified(transaction(quantity=11)), "a quantity of 11 is not within 1 and 10"),
+    ],
+)
+def test_what_cannot_be_granted_is_parked_with_its_reason(event: Event[Any], reason: str) -> None:
+    decision = decided(event)
+    assert decision.parked == reason
+    assert decision.movement is None
+    assert decision.words == (PurchaseParked(event.payload.purchase_id, event.payload.transaction, reason),)
+
+
+def test_that_a_purchase_is_parked_is_said_once_for_each_reason() -> None:
+    event = verified(transaction(product_type="non_consumable"))
+    first = decided(event, catalog=EMPTY_CATALOG)
+    again = decided(event, first.known, catalog=EMPTY_CATALOG)
+    assert (again.parked, again.words, again.known) == (first.parked, (), first.known)
+    other_reason = decided(event, again.known)
+    assert len(other_reason.words) == 1
+    assert other_reason.parked != first.parked
+
+
+def test_a_parked_purchase_is_granted_when_the_catalogue_knows_its_product() -> None:
+    event = verified(transaction())
+    parked = decided(event, catalog=EMPTY_CATALOG).known
+    retried = decided(event, parked)
+    assert retried.parked is None
+    assert [type(word) for word in retried.words] == [PurchaseCompleted]
+    assert retried.known == decided(event).known
+
+
+def test_a_refund_takes_back_what_was_granted_whatever_the_catalogue_says_now() -> None:
+    granted = decided(verified(transaction(product="bundle"))).known
+    decision = decided(refunded(transaction(product="bundle")), granted, catalog=EMPTY_CATALOG)
+    assert decision.movement is not None
+    assert decision.movement.amounts == {GEMS: 551, COINS: 7}
+    assert decision.movement.wallet.user_id == ALICE
+    (word,) = decision.words
+    assert isinstance(word, PurchaseRefunded)
+    assert (word.granted, word.refunded) == ([Amount(COINS, 7), Amount(GEMS, 551)],) * 2
+
+
+def test_a_part_that_is_refunded_is_rounded_down() -> None:
+    granted = decided(verified(transaction(product="bundle"))).known
+    decision = decided(refunded(transaction(product="bundle"), milli=33_333), granted)
+    assert decision.movement is not None
+    assert decision.movement.amounts == {GEMS: 183, COINS: 2}  # 183.66… and 2.33…
+
+
+def test_the_parts_of_a_refund_never_take_more_than_was_granted() -> None:
+    known = decided(verified(transaction(product="bundle"))).known
+    taken: dict[str, int] = {}
+    for milli in (33_333, 10_000, 66_666, 66_666, 100_000, 99_999):
+        decision = decided(refunded(transaction(product="bundle"), milli=milli), known)
+        known = decision.known
+        for currency, amount in decision.movement.amounts.items() if decision.movement else ():
+            taken[currency] = taken.get(currency, 0) + amount
+    assert taken == {GEMS: 551, COINS: 7}
+    assert known.refunds == 3
+
+
+def test_a_refund_of_no_more_than_is_refunded_already_changes_nothing() -> None:
+    granted = decided(verified(transaction())).known
+    half = decided(refunded(transaction(), milli=50_000), granted).known
+    for milli in (0, 49_999, 50_000):
+        assert decided(refunded(transaction(), milli=milli), half) == Decision(half)
+
+
+def test_a_refund_too_small_to_take_a_unit_is_said_and_moves_nothing() -> None:
+    granted = decided(verified(transaction())).known
+    decision = decided(refunded(transaction(), milli=999), granted)
+    assert decision.movement is None
+    assert [type(word) for word in decision.words] == [PurchaseRefunded]
+    assert decision.known.refunds == 0
+
+
+def test_a_percentage_that_cannot_be_is_parked() -> None:
+    granted = decided(verified(transaction())).known
+    for milli in (-1, 100_001):
+        decision = decided(refunded(transaction(), milli=milli), granted)
+        assert decision.known is granted
+        assert decision.parked == f"{milli} thousandths of a percent cannot be refunded"
+
+
+def test_a_refund_of_a_purchase_that_is_not_there_is_remembered_and_not_spoken_of() -> None:
+    decision = decided(refunded(transaction(), milli=40_000))
+    assert decision == Decision(replace(UNKNOWN, refunded_milli=40_000))
+
+
+def test_a_purchase_that_was_refunded_before_it_came_grants_nothing_and_says_that_it_is_refunded() -> None:
+    tombstone = decided(refunded(transaction())).known
+    decision = decided(verified(transaction()), tombstone)
+    assert decision.movement is None
+    (word,) = decision.words
+    assert isinstance(word, PurchaseRefunded)
+    assert (word.granted, word.refunded, word.percentage_milli) == ([], [], 100_000)
+
+
+def test_a_purchase_that_was_refunded_in_part_before_it_came_grants_the_rest() -> None:
+    tombstone = decided(refunded(transaction(), milli=40_000)).known
+    decision = decided(verified(transaction()), tombstone)
+    assert decision.movement is not None
+    assert decision.movement.amounts == {GEMS: 60}
+    completed, refund = decision.words
+    assert isinstance(completed, PurchaseCompleted)
+    assert isinstance(refund, PurchaseRefunded)
+    assert (refund.granted, refund.refunded, refund.percentage_milli) == ([Amount(GEMS, 60)], [], 40_000)
+
+
+def test_the_rest_is_what_a_later_refund_of_all_takes() -> None:
+    tombstone = decided(refunded(transaction(), milli=40_000)).known
+    granted = decided(verified(transaction()), tombstone).known
+    decision = decided(refunded(transaction()), granted)
+    assert decision.movement is not None
+    assert decision.movement.amounts == {GEMS: 60}
+
+
+def test_a_refund_of_a_parked_purchase_lessens_the_grant_that_comes() -> None:
+    parked = decided(verified(transaction()), catalog=EMPTY_CATALOG).known
+    refund = decided(refunded(transaction(), milli=25_000), parked)
+    assert (refund.movement, refund.words, refund.known.state) == (None, (), "parked")
+    granted = decided(verified(transaction()), refund.known)
+    assert granted.movement is not None
+    assert granted.movement.amounts == {GEMS: 75}
+
+
+def test_the_same_transaction_id_in_the_sandbox_is_another_transaction() -> None:
+    production, sandbox = verified(transaction()), verified(transaction(environment="sandbox"))
+    decisions = decide(events=[production, sandbox], known={}, catalog=CATALOG, apps=APPS)
+    wallets = {movement.wallet for movement in decisions.movements()}
+    assert {wallet.environment for wallet in wallets} == {"production", "sandbox"}
+
+
+def test_events_of_one_batch_see_what_those_before_them_did() -> None:
+    of = transaction()
+    decisions = decide(events=[verified(of), verified(of), refunded(of)], known={}, catalog=CATALOG, apps=APPS)
+    assert [movement.kind for movement in decisions.movements()] == ["purchase", "refund"]
