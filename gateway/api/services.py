@@ -1,0 +1,32 @@
+"""What the views are answered from: put together by the wiring, the same for every request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.api.credentials import Credentials
+from gateway.handlers import Journal, Ledger, Signatures, Waiting
+from shared.apps import Apps
+from shared.catalog import Catalog
+from shared.clock import Clock
+from shared.ids import IdSource
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The ports of the use-cases, with the configuration, the sources of time and ids, and the contract.
+
+    `contract` is the OpenAPI document (JSON), `reference` the same as a page (HTML).
+    """
+
+    apps: Apps
+    catalog: Catalog
+    credentials: Credentials
+    journal: Journal
+    waiting: Waiting
+    signatures: Signatures
+    ledger: Ledger
+    clock: Clock
+    ids: IdSource
+    contract: bytes
+    reference: str

@@ -1,0 +1,116 @@
+"""The only wiring of the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from flask import Flask
+from sqlalchemy import Engine
+
+from gateway.api import openapi, reference
+from gateway.api.credentials import Credentials
+from gateway.api.errors import install_errors
+from gateway.api.routes import install_routes
+from gateway.api.services import Services
+from gateway.ledger_client import LedgerClient
+from gateway.settings import GatewaySettings
+from gateway.store.journal import PostgresJournal
+from gateway.store.waiting import WaitingRoom
+from shared.apps import Apps
+from shared.bus.wake import Waker
+from shared.clock import Clock, SystemClock
+from shared.database import INTERACTIVE_TIMEOUT_S, connect_engine
+from shared.http import install_conventions
+from shared.ids import IdSource, system_ids
+from shared.jws import JwsVerifier
+from shared.log import configure_logging
+from shared.settings import EXAMPLE_SECRETS, checked_apps, checked_catalog, read, refuse, trust_anchors
+
+ROLE: Final = "purser_gateway"
+CONNECTIONS_OF_THREADS: Final = 2
+"""Beside one for each request: the one that wakes the courier, and the one of those who wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The WSGI application with what belongs to it."""
+
+    app: Flask
+    engine: Engine
+    waker: Waker
+    waiting: WaitingRoom
+
+    def close(self) -> None:
+        """Ends the threads and the connections."""
+        self.waiting.close()
+        self.waker.close()
+        self.engine.dispose()
+
+
+def create_app() -> Flask:
+    """The WSGI application, configured by the environment."""
+    settings = read(GatewaySettings)
+    configure_logging(service="gateway", level=settings.log_level)
+    return build(settings, clock=SystemClock(), ids=system_ids()).app
+
+
+def build(settings: GatewaySettings, *, clock: Clock, ids: IdSource) -> Gateway:
+    """The gateway that the settings describe; ends the process with a sentence when there can be none.
+
+    Nothing is connected, and no thread runs, before the first request.
+    """
+    engine = connect_engine(
+        settings.database_url.get_secret_value(),
+        role=ROLE,
+        pool_size=settings.gateway_threads + CONNECTIONS_OF_THREADS,
+        application_name="gateway",
+        timeout_s=INTERACTIVE_TIMEOUT_S,
+        autocommit=True,
+    )
+    waker, waiting = Waker(engine), WaitingRoom(engine=engine, seats=settings.waiters_max)
+    apps = checked_apps(settings, production=settings.production)
+    contract = openapi.document()
+    services = Services(
+        apps=apps,
+        catalog=checked_catalog(settings),
+        credentials=_credentials(apps, clock),
+        journal=PostgresJournal(engine=engine, waker=waker, ids=ids),
+        waiting=waiting,
+        signatures=JwsVerifier(anchors=trust_anchors(settings, production=settings.production)),
+        ledger=_ledger(settings),
+        clock=clock,
+        ids=ids,
+        contract=msgspec.json.encode(contract),
+        reference=reference.page(contract),
+    )
+    return Gateway(app=_serve(services), engine=engine, waker=waker, waiting=waiting)
+
+
+def _serve(services: Services) -> Flask:
+    app = Flask(__name__, static_folder=None)
+    install_conventions(app, ids=services.ids)
+    install_errors(app)
+    install_routes(app, services=services)
+    return app
+
+
+def _credentials(apps: Apps, clock: Clock) -> Credentials:
+    try:
+        return Credentials(apps=apps, clock=clock)
+    except (OSError, ValueError) as error:
+        refuse(f"PURSER_APPS_FILE: client_tokens: {error}")
+
+
+def _ledger(settings: GatewaySettings) -> LedgerClient:
+    service_token = settings.service_token.get_secret_value()
+    if settings.production and service_token in EXAMPLE_SECRETS:
+        refuse("PURSER_SERVICE_TOKEN is the example's, and PURSER_PRODUCTION=1 refuses it")
+    return LedgerClient(
+        url=settings.ledger_url,
+        service_token=service_token,
+        connections=settings.gateway_threads,
+        connect_timeout_s=settings.ledger_connect_timeout_s,
+        read_timeout_s=settings.ledger_read_timeout_s,
+    )

@@ -1,0 +1,8 @@
+"""The gateway's rules: values in, values out.
+
+callers.py        who asks, and what they may ask for
+purchases.py      what is accepted as a purchase, and what its newest word makes of it
+timelines.py      the events of a purchase, as they are shown
+notifications.py  which app a store's notification is for
+wallets.py        what the ledger says of a wallet
+"""

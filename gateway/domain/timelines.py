@@ -1,0 +1,62 @@
+"""Timelines: the events of a purchase and of what caused them, as an operator is shown them: without the proofs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+from gateway.domain.purchases import Delivery
+from shared.events import Event, Payload
+from shared.ids import EventId, UserId
+
+PROOFS: Final = frozenset({"receipt", "signed_transaction", "signed_payload", "token"})
+"""The fields of payloads that are never shown: whoever has them could claim what is somebody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event: what it says, what it followed from, what followed from it, and who has not handled it yet."""
+
+    id: EventId
+    type: str
+    user_id: UserId | None
+    data: Mapping[str, Any]
+    trace_id: str
+    caused_by: EventId | None
+    led_to: Sequence[EventId]
+    deliveries: Sequence[Delivery]
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+def entries(events: Sequence[Event[Payload]], deliveries: Sequence[Delivery]) -> list[Entry]:
+    """The events, oldest first, each with its place among the others."""
+    ordered = sorted(events, key=lambda event: event.id)
+    return [
+        Entry(
+            id=event.id,
+            type=event.type,
+            user_id=event.user_id,
+            data=_shown(event.payload),
+            trace_id=event.trace_id,
+            caused_by=event.causation_id,
+            led_to=[other.id for other in ordered if other.causation_id == event.id],
+            deliveries=[delivery for delivery in deliveries if delivery.event_id == event.id],
+            occurred_at=event.occurred_at,
+            recorded_at=event.recorded_at,
+        )
+        for event in ordered
+    ]
+
+
+def missing_causes(events: Sequence[Event[Payload]]) -> list[EventId]:
+    """The events that these followed from and that are not among them."""
+    known = {event.id for event in events}
+    causes = {event.causation_id for event in events if event.causation_id is not None}
+    return sorted(causes - known)
+
+
+def _shown(payload: Payload) -> dict[str, Any]:
+    return {field.name: getattr(payload, field.name) for field in fields(payload) if field.name not in PROOFS}
