@@ -59,6 +59,10 @@ test: $(DEV_STAMP)  ## every test, on a real PostgreSQL and a real Redis that it
 test-fast: $(DEV_STAMP)  ## the tests that need no more than some seconds
 	@$(BIN)/pytest -m "not slow" $(ARGS)
 
+.PHONY: compose-test
+compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine
+	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py $(ARGS)
+
 .PHONY: check
 check: $(DEV_STAMP)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -20,6 +20,11 @@ COMMANDS: Mapping[str, str] = {
     "demo": "The sample purchase and its refund, beside a running `purser up`.",
     "run": "One process of the system.",
     "migrate": "Bring the database up to date.",
+    "simulate": "Buy and refund in the simulated App Store.",
+    "timeline": "Every event of one purchase, and what is still to be delivered.",
+    "parked": "What could not be handled: list, retry, drop.",
+    "catalog": "Check the apps and the catalogue.",
+    "openapi": "The gateway's OpenAPI document.",
 }
 
 INTERRUPTED = 130

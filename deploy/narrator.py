@@ -41,7 +41,7 @@ class Narrator:
         with self._lock:
             match told:
                 case Note(sentence):
-                    self._print(f"  [dim]{escape(sentence)}[/]")
+                    self._print(f"  [dim]{escape(sentence)}[/]", soft_wrap=True)
                 case Began(step):
                     self._await(step)
                 case Finished(step, after_s):
@@ -141,6 +141,7 @@ class Narrator:
             yield
         except (OSError, SystemExit):  # rich makes a broken pipe a SystemExit; what runs is not ours to end
             self._console.quiet = True
+            self._spinner = None
 
     # ---- the line that moves, on a terminal only --------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ def prepare_postgres(
     Raises BinariesInvalid, DataInvalid or StackInvalid.
     """
     account = unprivileged_account()
-    home, notes = _home(data_dir, account=account, system_directory=system_directory)
+    home, notes = _home(data_dir, account=account, system_directory=system_directory, password=password)
     data = home / "postgres"
     binaries = _binaries_for(data, choice)
     if data.exists():
@@ -144,7 +144,9 @@ def prepare_postgres(
     )
 
 
-def _home(data_dir: Path, *, account: Account | None, system_directory: Path) -> tuple[Path, tuple[str, ...]]:
+def _home(
+    data_dir: Path, *, account: Account | None, system_directory: Path, password: str
+) -> tuple[Path, tuple[str, ...]]:
     """The directory to keep the data in: the wanted one, or one that the account can reach, and a sentence about it."""
     if account is None or allows(account=account, access="search", path=data_dir):
         return data_dir, ()
@@ -153,7 +155,8 @@ def _home(data_dir: Path, *, account: Account | None, system_directory: Path) ->
             f"PostgreSQL's data is in {data_dir}, where the account {account.name!r} cannot go any more: "
             f"PostgreSQL does not run as root, so let that account search every directory above it"
         )
-    home = system_directory / hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
+    # the password is part of the name: a data directory that was removed and made anew has another one
+    home = system_directory / hashlib.sha256(f"{data_dir}\0{password}".encode()).hexdigest()[:12]
     home.mkdir(mode=0o755, parents=True, exist_ok=True)
     return home, (
         f"PostgreSQL runs as {account.name!r}, since it refuses root, and that account cannot reach {data_dir}: "

@@ -3,6 +3,7 @@
 do $$
 declare
     name text;
+    pg_16 constant bool := current_setting('server_version_num')::int >= 160000;
 begin
     foreach name in array array['purser_gateway', 'purser_verifier', 'purser_ledger', 'purser_notifier', 'purser_courier']
     loop
@@ -10,7 +11,8 @@ begin
             if not exists (select from pg_roles where rolname = name) then
                 execute format('create role %I nologin', name);
             end if;
-            if not pg_has_role(current_user, name, 'member') then
+            -- Since PostgreSQL 16 the maker of a role is its member, and may still not act as it: that is SET.
+            if not pg_has_role(current_user, name, case when pg_16 then 'set' else 'member' end) then
                 execute format('grant %I to current_user', name);
             end if;
         exception when duplicate_object or unique_violation then

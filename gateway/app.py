@@ -26,7 +26,8 @@ from shared.http import install_conventions
 from shared.ids import IdSource, system_ids
 from shared.jws import JwsVerifier
 from shared.log import configure_logging
-from shared.settings import EXAMPLE_SECRETS, checked_apps, checked_catalog, read, refuse, trust_anchors
+from shared.settings import EXAMPLE_SECRETS, checked_apps, checked_catalog, read, refuse
+from shared.trust import trust_anchors
 
 ROLE: Final = "purser_gateway"
 CONNECTIONS_OF_THREADS: Final = 2

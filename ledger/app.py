@@ -19,7 +19,7 @@ from shared.database import connect_engine, transact
 from shared.http import install_conventions
 from shared.ids import IdSource, system_ids
 from shared.log import configure_logging
-from shared.settings import EXAMPLE_SECRETS, checked_apps, checked_catalog, read, refuse
+from shared.settings import checked_apps, checked_catalog, read
 
 ROLE = "purser_ledger"
 API_THREADS = 8
@@ -50,9 +50,6 @@ def create_api() -> Flask:
     """The internal API, as a WSGI application."""
     settings = read(LedgerApiSettings)
     configure_logging(service="ledger-api", level=settings.log_level)
-    service_token = settings.service_token.get_secret_value()
-    if settings.production and service_token in EXAMPLE_SECRETS:
-        refuse("PURSER_SERVICE_TOKEN is the example's, and PURSER_PRODUCTION=1 refuses it")
     engine = connect_engine(
         settings.database_url.get_secret_value(), role=ROLE, pool_size=API_THREADS, application_name="ledger-api"
     )
@@ -81,7 +78,7 @@ def create_api() -> Flask:
         api.routes(
             queries=api.Queries(wallet=wallet, entries=entries, ready=ready),
             apps=checked_apps(settings, production=settings.production),
-            service_token=service_token,
+            service_token=settings.service_token.get_secret_value(),
         )
     )
     return app

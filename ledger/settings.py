@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field, SecretStr
+
 from shared.settings import AppsSettings, DatabaseSettings, ProcessSettings, ServiceTokenSettings, WorkerSettings
 
 
@@ -11,3 +13,5 @@ class LedgerSettings(WorkerSettings, AppsSettings):
 
 class LedgerApiSettings(ProcessSettings, DatabaseSettings, AppsSettings, ServiceTokenSettings):
     """The internal API's configuration."""
+
+    service_token: SecretStr = Field(min_length=16)  # an empty one would let everybody in

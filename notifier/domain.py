@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -42,6 +42,7 @@ BODY_BYTES_MAX: Final = 64 * 1024
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 """Standard Webhooks, "Symmetric signing secrets"."""
 
+ALL_MILLI: Final = 100_000
 GONE: Final = 410
 
 
@@ -113,10 +114,8 @@ def _purchase(
 
 
 def _refunded(payload: PurchaseRefunded) -> dict[str, Any]:
-    """In part, unless all that was granted is taken back: `GET /v1/purchases/{id}` says so by the same rule."""
-    granted = {each.currency: each.amount for each in payload.granted}
-    refunded = {each.currency: each.amount for each in payload.refunded}
-    status = "refunded" if refunded == granted else "partially_refunded"
+    """By the store's percentage, as in `GET /v1/purchases/{id}`: amounts are rounded, and may be none at all."""
+    status = "refunded" if payload.percentage_milli >= ALL_MILLI else "partially_refunded"
     return _purchase(
         payload.purchase_id, status, payload.transaction, granted=payload.granted, refunded=payload.refunded
     )
@@ -280,19 +279,16 @@ def find_endpoint(apps: Apps, *, app: AppId, endpoint_id: EndpointId) -> Webhook
     return next((endpoint for endpoint in known.webhooks if endpoint.id == endpoint_id), None) if known else None
 
 
-def endpoint_problems(apps: Apps, *, production: bool, example_secrets: Collection[str]) -> list[str]:
+def endpoint_problems(apps: Apps, *, production: bool) -> list[str]:
     """A sentence for each thing that is wrong with the configured endpoints; no secret is quoted.
 
-    In production a target over plain HTTP and a secret from the example files are wrong too.
+    In production a target over plain HTTP is wrong too.
     """
     return [
         f"app {app.id!r}: webhook {endpoint.id!r}: {problem}"
         for app in apps
         for endpoint in app.webhooks
-        for problem in (
-            _url_problem(endpoint.url, production=production),
-            _secret_problem(endpoint.secret, refused=example_secrets if production else ()),
-        )
+        for problem in (_url_problem(endpoint.url, production=production), _secret_problem(endpoint.secret))
         if problem is not None
     ]
 
@@ -310,9 +306,7 @@ def _url_problem(url: str, *, production: bool) -> str | None:
     return None
 
 
-def _secret_problem(secret: str, *, refused: Collection[str]) -> str | None:
-    if secret in refused:
-        return "secret is the one of the example files; make your own"
+def _secret_problem(secret: str) -> str | None:
     prefix, _, encoded = secret.partition("_")
     try:
         size = len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))

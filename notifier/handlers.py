@@ -99,6 +99,9 @@ class Held:
     reason: str
 
 
+Fact = Attempted | Held
+
+
 def queue_deliveries(events: Sequence[Event[Any]], *, apps: Apps, deliveries: Deliveries, now: datetime) -> Handled:
     """One delivery of each event to each endpoint of its app that wants to hear of it."""
     wanted = {
@@ -110,7 +113,7 @@ def queue_deliveries(events: Sequence[Event[Any]], *, apps: Apps, deliveries: De
     return Handled(drafts=[_queued(key, event, now) for key, event in wanted.items() if key in new])
 
 
-def attempt(queued: Event[WebhookQueued], *, apps: Apps, records: Records, poster: Poster) -> Attempted | Held:
+def attempt(queued: Event[WebhookQueued], *, apps: Apps, records: Records, poster: Poster) -> Fact:
     """One attempt to tell the endpoint, unless it is not to be told."""
     key = DeliveryKey.of(queued)
     delivery = records.find(key)
@@ -124,7 +127,7 @@ def attempt(queued: Event[WebhookQueued], *, apps: Apps, records: Records, poste
 
 def settle(
     queued: Event[WebhookQueued],
-    fact: Attempted | Held,
+    fact: Fact,
     *,
     deliveries: Deliveries,
     jitter: float,
@@ -155,7 +158,7 @@ def _queued(key: DeliveryKey, event: Event[Any], now: datetime) -> Draft:
     return following(event, payload, occurred_at=now)
 
 
-def _tell(endpoint: WebhookEndpoint, delivery: Delivery, poster: Poster) -> Attempted | Held:
+def _tell(endpoint: WebhookEndpoint, delivery: Delivery, poster: Poster) -> Fact:
     off = delivery.switched_off_at(endpoint.url)
     if off is not None and not delivery.retried_by_operator:
         return Held(off.reason)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from notifier.domain import Answer, AttemptNumber, Delivery, DeliveryKey, SwitchedOff, Verdict
 from shared.apps import EndpointId
 from shared.bus import journal
-from shared.database import transact
+from shared.database import array_literal, transact
 from shared.ids import AppId
 
 _ADD: Final = """
@@ -75,10 +75,10 @@ class Deliveries:
         if not wanted:
             return set()
         parameters = {
-            "app": [key.app for key in wanted],
-            "endpoint_id": [key.endpoint_id for key in wanted],
-            "event_id": [str(key.event_id) for key in wanted],
-            "type": list(wanted.values()),
+            "app": array_literal(key.app for key in wanted),
+            "endpoint_id": array_literal(key.endpoint_id for key in wanted),
+            "event_id": array_literal(key.event_id for key in wanted),
+            "type": array_literal(wanted.values()),
             "now": now,
         }
         return {DeliveryKey(*row) for row in self._connection.exec_driver_sql(_ADD, parameters)}

@@ -1,18 +1,51 @@
-"""Which use-case hears of which event. Translation only."""
+"""Inbound from the bus: which use-case handles which event. Translation only."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from shared.bus.consumer import Apply, Fact, InBatches, OneByOne, Prepare, Settle
+from sqlalchemy import Connection
+
+from notifier import handlers
+from shared.apps import Apps
+from shared.bus.consumer import InBatches, OneByOne
+from shared.clock import Clock
 from shared.events import OUTWARD, WebhookQueued
+from shared.ids import IdSource
+
+DeliveriesOn = Callable[[Connection], handlers.Deliveries]
+
+JITTER_MAX = 1.2
 
 
-def outward_handlers(queue: Apply) -> dict[str, InBatches | OneByOne[Any]]:
-    """Every outward event is put down for the endpoints that want it."""
-    return {event_type: InBatches(queue) for event_type in OUTWARD}
+def queueing(*, deliveries_on: DeliveriesOn, apps: Apps, clock: Clock) -> dict[str, InBatches]:
+    """Outward events become deliveries: nobody outside is asked, so in batches."""
+    queue = InBatches(
+        lambda connection, events: handlers.queue_deliveries(
+            events, apps=apps, deliveries=deliveries_on(connection), now=clock.now()
+        )
+    )
+    return dict.fromkeys(OUTWARD, queue)
 
 
-def webhook_handlers(attempt: Prepare[Fact], settle: Settle[Fact]) -> dict[str, InBatches | OneByOne[Any]]:
-    """Every delivery is an attempt outside, then its outcome on record."""
+def telling(
+    *,
+    deliveries_on: DeliveriesOn,
+    records: handlers.Records,
+    poster: handlers.Poster,
+    apps: Apps,
+    clock: Clock,
+    ids: IdSource,
+) -> dict[str, OneByOne[Any]]:
+    """Deliveries become attempts: an endpoint takes its time, so each on its own."""
+
+    def attempt(queued: Any, _failed_before: int) -> handlers.Fact:
+        return handlers.attempt(queued, apps=apps, records=records, poster=poster)
+
+    def settle(connection: Connection, queued: Any, fact: handlers.Fact) -> Any:
+        return handlers.settle(
+            queued, fact, deliveries=deliveries_on(connection), jitter=ids.uniform(1.0, JITTER_MAX), now=clock.now()
+        )
+
     return {WebhookQueued.TYPE: OneByOne(prepare=attempt, settle=settle)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg2
 from psycopg2 import extensions, extras
@@ -14,10 +16,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 15
-LOCK_TIMEOUT_S = 10
+INTERACTIVE_TIMEOUT_S = 4
+"""For processes that somebody waits for: a clear 503 soon is worth more than an answer late."""
 IDLE_IN_TRANSACTION_TIMEOUT_S = 60
-CLIENT_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
-"""How long a client waits for a server that has stopped answering, and so does not enforce its own limits."""
+SILENCE_S = 2
+"""So much longer than a statement may take is waited for a server that does not enforce its own limits any more."""
 POOL_TIMEOUT_S = 5
 
 T = TypeVar("T")
@@ -27,14 +30,27 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached, is shutting down, or does not answer in time. Try again later."""
 
 
-def connect_engine(url: str, *, role: str | None, pool_size: int, application_name: str) -> Engine:
-    """An engine whose connections act as `role` (none: as whoever logs in) and give up within the limits above.
+class _Silent(psycopg2.OperationalError):
+    """The server is connected and does not answer."""
 
-    `url` is `postgresql://…`. Nothing is connected yet.
+
+def connect_engine(
+    url: str,
+    *,
+    role: str | None,
+    pool_size: int,
+    application_name: str,
+    timeout_s: int = STATEMENT_TIMEOUT_S,
+    autocommit: bool = False,
+) -> Engine:
+    """An engine whose connections act as `role` (none: as whoever logs in); statements take `timeout_s` at most.
+
+    `url` is `postgresql://…`. Nothing is connected yet. A process has one time-out: it is set for all of psycopg2.
+    `autocommit`: each statement is a transaction by itself, which spares two round trips to whoever writes with one.
     """
     options = [
-        f"-c statement_timeout={STATEMENT_TIMEOUT_S}s",
-        f"-c lock_timeout={LOCK_TIMEOUT_S}s",
+        f"-c statement_timeout={timeout_s}s",
+        f"-c lock_timeout={timeout_s}s",
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_S}s",
         "-c timezone=UTC",
         "-c jit=off",  # short statements only: compiling them costs more than it saves
@@ -42,13 +58,15 @@ def connect_engine(url: str, *, role: str | None, pool_size: int, application_na
     if role is not None:
         options.append(f"-c role={role}")
     extras.register_uuid()  # type: ignore[no-untyped-call]
-    extensions.set_wait_callback(_wait_with_a_limit)
+    extensions.set_wait_callback(_patience(timeout_s + SILENCE_S))
     return create_engine(
         url.replace("postgresql://", "postgresql+psycopg2://", 1),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
         pool_use_lifo=True,
+        isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
+        hide_parameters=True,  # errors are logged, and a parameter may be a receipt
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": application_name,
@@ -58,20 +76,21 @@ def connect_engine(url: str, *, role: str | None, pool_size: int, application_na
     )
 
 
-def _wait_with_a_limit(connection: Any) -> None:
-    """psycopg2 waits for ever for a server that is frozen: this waits, with a limit, and gives the connection up.
+def _patience(limit_s: float) -> Callable[[Any], None]:
+    """How psycopg2 waits for the server: by itself for ever, with this until the limit, and then gives it up.
 
     psycopg documentation, "Support for coroutine libraries": a wait callback polls until the connection is ready.
     """
-    while True:
-        state = connection.poll()
-        if state == extensions.POLL_OK:
-            return
-        reading = [connection.fileno()] if state == extensions.POLL_READ else []
-        writing = [connection.fileno()] if state == extensions.POLL_WRITE else []
-        if not any(select.select(reading, writing, [], CLIENT_TIMEOUT_S)):
-            connection.close()
-            raise psycopg2.OperationalError(f"PostgreSQL did not answer within {CLIENT_TIMEOUT_S} s")
+
+    def wait(connection: Any) -> None:
+        while (state := connection.poll()) != extensions.POLL_OK:
+            waiting = select.poll()
+            waiting.register(connection.fileno(), select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
+            if not waiting.poll(limit_s * 1000):
+                # psycopg2 closes a connection whose callback raises; closing it in here would wait for itself.
+                raise _Silent(f"PostgreSQL did not answer within {limit_s} s")
+
+    return wait
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -96,7 +115,7 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
     try:
         return _attempt(engine, work)
     except DBAPIError as error:
-        if not error.connection_invalidated:
+        if not error.connection_invalidated or isinstance(error.orig, _Silent):
             raise _translated(error) from error
     except PoolTimeout as error:
         raise _translated(error) from error
@@ -113,3 +132,19 @@ def _attempt(engine: Engine, work: Callable[[Connection], T]) -> T:
 
 def _translated(error: Exception) -> Exception:
     return DatabaseUnavailable(type(error).__name__) if is_unavailable(error) else error
+
+
+def array_literal(values: Iterable[str | int | UUID | datetime | None]) -> str:
+    """The values as PostgreSQL's text form of an array, for a parameter that the statement casts (`%(ids)s::uuid[]`).
+
+    A list would do, but psycopg2 writes it out as ARRAY[…]: it quotes, and PostgreSQL parses, each element by itself.
+    """
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: str | int | UUID | datetime | None) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, int | UUID):
+        return str(value)
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -244,7 +244,10 @@ class PurchaseParked(Payload):
 
 @dataclass(frozen=True, slots=True)
 class PurchaseRefunded(Payload):
-    """What the purchase gave is taken back. `granted` and `refunded` are the totals of this purchase so far."""
+    """What the purchase gave is taken back. `granted` and `refunded` are the totals of this purchase so far.
+
+    `percentage_milli` of it are refunded (100,000 = all): it tells a part from the whole where no currency was granted.
+    """
 
     TYPE: ClassVar[str] = "purchase.refunded"
 
@@ -252,6 +255,7 @@ class PurchaseRefunded(Payload):
     transaction: StoreTransaction
     granted: list[Amount] = field(default_factory=list)
     refunded: list[Amount] = field(default_factory=list)
+    percentage_milli: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NewType, Protocol
 from uuid import UUID
 
-from shared.clock import Clock, SystemClock, to_unix_ms
+from shared.clock import Clock, SystemClock, from_unix_ms, to_unix_ms
 
 AppId = NewType("AppId", str)
 UserId = NewType("UserId", str)
@@ -90,6 +90,11 @@ def _uuid7(milliseconds: int, counter: int, random_62: int) -> UUID:
 def uuid7_floor(moment: datetime) -> UUID:
     """The smallest UUIDv7 of that millisecond: the bound between two time partitions."""
     return UUID(int=to_unix_ms(moment) << 80)
+
+
+def uuid7_moment(value: UUID) -> datetime:
+    """When a UUIDv7 was minted, to the millisecond (RFC 9562: its first 48 bits)."""
+    return from_unix_ms(value.int >> 80)
 
 
 def purchase_id(*, app: str, store: str, transaction_id: str, user_id: str) -> PurchaseId:

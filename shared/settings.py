@@ -15,7 +15,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.apps import Apps, AppsInvalid, load_apps
 from shared.catalog import Catalog, CatalogInvalid, load_catalog
-from shared.jws import TrustAnchorInvalid, TrustAnchors
 
 APPLE_ROOT_CA_G3_SHA256 = "63343abfb89a6a03ebb57e9b3f5fa7be7c4f5c756f3017b3a8c488c3653e9179"
 """Apple Root CA - G3, valid until 2039-04-30. Source: apple.com/certificateauthority."""
@@ -27,9 +26,10 @@ EXAMPLE_SECRETS = frozenset(
         "example-shared-secret",
         "whsec_ZXhhbXBsZS1vbmx5LXdlYmhvb2stc2VjcmV0LSEh",
         "example-only-service-token-change-me",
+        "example-only-password-change-me",
     }
 )
-"""What the example files carry; a process in production refuses them."""
+"""What the example files and docker-compose.yml carry; a process in production refuses them."""
 
 
 class Piece(BaseSettings):
@@ -93,26 +93,17 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def read(settings_class: type[S]) -> S:
-    """The settings from the environment; ends the process with a sentence per variable that is missing or bad."""
+    """The settings from the environment; ends the process with a sentence per variable that is missing or bad.
+
+    In production a secret that the examples carry, by itself or within a URL, is bad.
+    """
     try:
-        return settings_class()
+        settings = settings_class()
     except ValidationError as error:
         refuse(*(f"{_variable(settings_class, problem['loc'])}: {problem['msg']}" for problem in error.errors()))
-
-
-def trust_anchors(settings: TrustSettings, *, production: bool) -> TrustAnchors:
-    """The configured anchors; ends the process when one cannot be used, or is a simulator's in production."""
-    try:
-        anchors = TrustAnchors.of(
-            pins=settings.root_pins(), files=[path.read_bytes() for path in settings.root_files()]
-        )
-    except OSError as error:
-        refuse(f"PURSER_APPLE_ROOT_FILES: {error.filename}: {error.strerror}")
-    except TrustAnchorInvalid as error:
-        refuse(f"PURSER_APPLE_ROOT_SHA256, PURSER_APPLE_ROOT_FILES: {error}")
-    if production and anchors.name_simulator():
-        refuse("PURSER_APPLE_ROOT_FILES names a simulator's root, and PURSER_PRODUCTION=1 trusts none")
-    return anchors
+    if isinstance(settings, ProcessSettings) and settings.production and (names := _example_variables(settings)):
+        refuse(*(f"{name} holds an example's secret, and PURSER_PRODUCTION=1 refuses it" for name in names))
+    return settings
 
 
 def checked_apps(settings: AppsSettings, *, production: bool) -> Apps:
@@ -156,6 +147,14 @@ def refuse(*sentences: str) -> NoReturn:
     for sentence in sentences:
         sys.stderr.write(f"purser: {sentence}\n")
     raise SystemExit(2)
+
+
+def _example_variables(settings: BaseSettings) -> list[str]:
+    return [
+        _variable(type(settings), (name,))
+        for name, value in settings
+        if isinstance(value, SecretStr) and any(secret in value.get_secret_value() for secret in EXAMPLE_SECRETS)
+    ]
 
 
 def _variable(settings_class: type[BaseSettings], location: tuple[int | str, ...]) -> str:

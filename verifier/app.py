@@ -7,7 +7,8 @@ from shared.bus.worker import OUTSIDE_CALLS_MAX, serve_consumer
 from shared.clock import SystemClock
 from shared.database import connect_engine
 from shared.jws import JwsVerifier
-from shared.settings import checked_apps, checked_catalog, read, trust_anchors
+from shared.settings import checked_apps, checked_catalog, read
+from shared.trust import trust_anchors
 from verifier import tasks
 from verifier.apple.patience import PatientReceiptStore
 from verifier.apple.receipts import VerifyReceiptClient, store_session

@@ -125,9 +125,9 @@ create trigger never_closed before delete or truncate on ledger.wallet
 DOUBLE_ENTRY = """
 -- What is written has to be right, whoever writes it. All entries of a transfer come in one statement, before the
 -- accounts and wallets that they change. Everything is looked up by key, in a form (a fenced lateral join, a scalar
--- subquery) that no plan, however stale its statistics, turns into reading a whole table. That account and transfer exist
--- is checked here too, since foreign keys look at each row by itself, at five times the cost, and guard against deletes
--- that `append_only` and `never_closed` refuse.
+-- subquery) that no plan, however stale its statistics, turns into reading a whole table. That account and transfer
+-- exist is checked here too: foreign keys would look at each row by itself, at several times the cost, and guard
+-- against deletes that `append_only` and `never_closed` refuse.
 create function ledger.check_entries() returns trigger language plpgsql as $$
 declare
     wrong record;

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import StatementError
 
 from shared.bus import journal
 from shared.bus.routes import Consumer
@@ -45,7 +45,7 @@ _CLAIM = f"""
 with mine as materialized (
          -- in one order, and stepping over what another worker is handling: no two claims wait for each other
          select event_id from journal.delivery
-          where consumer = %(consumer)s and event_id = any(%(ids)s::uuid[])
+          where consumer = %(consumer)s and event_id = any(%(ids)s::uuid[]) and state in ('waiting', 'handed')
           order by event_id for update skip locked),
      claimed as (
          delete from journal.delivery d using mine
@@ -58,29 +58,44 @@ select {journal.EVENT_COLUMNS}, attempts
 """
 
 _OPEN = f"""
-select {journal.EVENT_COLUMNS}, d.attempts
-  from journal.event join journal.delivery d on d.event_id = id
- where id = any(%(ids)s::uuid[]) and d.consumer = %(consumer)s and d.state in ('waiting', 'handed')
+with open as (
+    select event_id, attempts from journal.delivery
+     where consumer = %(consumer)s and event_id = any(%(ids)s::uuid[]) and state in ('waiting', 'handed'))
+select {journal.EVENT_COLUMNS}, attempts
+  from journal.event join open on event_id = id
+ where id = any(%(ids)s::uuid[])
  order by id
 """
 
+# Exponential, with jitter, by how often it failed before. The exponent is bounded: power() fails when it overflows.
+_SCHEDULE_S = f"least({DELAY_FIRST_S} * power(2, least(attempts, 30)), {DELAY_MAX_S}) * %(jitter)s"
+
 # The claim deleted the row, and the same transaction puts it back when the event is to be kept.
-_KEEP = """
+_KEEP = f"""
 insert into journal.delivery (consumer, event_id, type, due_at, state, attempts, error)
-values (%(consumer)s, %(id)s, %(type)s,
-        coalesce(clock_timestamp() + make_interval(secs => %(delay_s)s), 'infinity'),
-        %(state)s, %(attempts)s, %(error)s)
+select %(consumer)s, %(id)s, %(type)s,
+       case state when 'waiting'
+            then clock_timestamp() + make_interval(secs => coalesce(%(after_s)s, {_SCHEDULE_S})) else 'infinity' end,
+       state, attempts + 1, %(error)s
+  from (select attempts, case when %(park)s then 'parked'
+                              when %(after_s)s is null and attempts + 1 >= {ATTEMPTS_MAX} then 'dead'
+                              else 'waiting' end
+          from (values (%(attempts)s)) as before (attempts)) as kept (attempts, state)
 """
 
+# What was asked for (after_s) is a least delay: it must not use the attempts up sooner than the schedule would.
 # A retry that the worker's own queue will bring (short_s) is only watched over by the lease behind it.
 _FAILED = f"""
-with failed as (
-    select consumer, event_id, attempts + 1 as attempts,
-           coalesce(%(after_s)s, least({DELAY_FIRST_S} * power(2, attempts), {DELAY_MAX_S}) * %(jitter)s) as delay_s,
+with before as (
+    select consumer, event_id, attempts - %(counted)s::int as attempts
+      from journal.delivery
+     where consumer = %(consumer)s and event_id = %(id)s and state in ('waiting', 'handed') for update),
+failed as (
+    select consumer, event_id, attempts + 1 as attempts, greatest(%(after_s)s, {_SCHEDULE_S}) as delay_s,
            case when %(park)s then 'parked' when attempts + 1 >= {ATTEMPTS_MAX} then 'dead' end as stuck
-      from journal.delivery where consumer = %(consumer)s and event_id = %(id)s for update)
+      from before)
 update journal.delivery d
-   set attempts = failed.attempts, error = %(error)s,
+   set attempts = failed.attempts, error = %(error)s, handovers = 0,
        state = coalesce(stuck, 'waiting'),
        due_at = case when stuck is not null then 'infinity'
                      else clock_timestamp() + make_interval(secs => delay_s
@@ -89,9 +104,13 @@ update journal.delivery d
 returning d.attempts, d.state, case when stuck is null and delay_s <= %(short_s)s then delay_s end
 """
 
-_BEGUN = """
-update journal.delivery set attempts = attempts + 1, error = 'begun, and never finished: did its worker die?'
- where consumer = %(consumer)s and event_id = %(id)s returning attempts
+_BEGUN = f"""
+update journal.delivery
+   set attempts = attempts + 1, error = 'begun, and never finished: did its worker die?',
+       state = case when attempts >= {ATTEMPTS_MAX} then 'dead' else state end,
+       due_at = case when attempts >= {ATTEMPTS_MAX} then 'infinity' else due_at end
+ where consumer = %(consumer)s and event_id = %(id)s and state in ('waiting', 'handed')
+returning state <> 'dead'
 """
 
 
@@ -130,28 +149,29 @@ class ConsumerRuntime:
         self._waker = waker
         self._ids = ids
 
-    def handle(self, event_type: str, event_ids: Sequence[EventId]) -> None:
+    def handle(self, event_type: str, event_ids: Sequence[EventId], *, counted: bool = False) -> None:
         """Handles the events of one message in one transaction; if that fails, one by one.
 
+        `counted`: `begun` has counted this attempt.
         Raises DatabaseUnavailable when the database is away; the events then come again by themselves.
         """
         handler = self.handlers[event_type]
         if not isinstance(handler, InBatches):
             raise TypeError(f"{event_type} is handled one by one")
         try:
-            self._in_one_transaction(handler, event_ids)
+            self._in_one_transaction(handler, event_ids, counted=counted)
         except Exception as error:
             if is_unavailable(error):
                 raise
             if len(event_ids) == 1:
-                self._fail(event_ids[0], error, short_s=0)
+                self._fail(event_ids[0], error, short_s=0, counted=counted)
                 return
-            log.warning("batch failed, going one by one", type=event_type, size=len(event_ids), error=repr(error)[:200])
+            log.warning("batch failed, going one by one", type=event_type, size=len(event_ids), error=_sentence(error))
             for event_id in event_ids:
-                self.handle(event_type, [event_id])
+                self.handle(event_type, [event_id], counted=counted)
 
-    def handle_one(self, event_type: str, event_id: EventId) -> float | None:
-        """Handles one event that waits on somebody outside.
+    def handle_one(self, event_type: str, event_id: EventId, *, counted: bool = False) -> float | None:
+        """Handles one event that waits on somebody outside. `counted`: `begun` has counted this attempt.
 
         Seconds after which the caller is to try it once more, if it failed and a short retry is in order; else None.
         Raises DatabaseUnavailable when the database is away.
@@ -160,59 +180,51 @@ class ConsumerRuntime:
         if not isinstance(handler, OneByOne):
             raise TypeError(f"{event_type} is handled in batches")
         try:
-            self._prepare_and_settle(handler, event_id)
+            self._prepare_and_settle(handler, event_id, counted=counted)
         except Exception as error:
             if is_unavailable(error):
                 raise
-            return self._fail(event_id, error, short_s=SHORT_RETRY_MAX_S)
+            return self._fail(event_id, error, short_s=SHORT_RETRY_MAX_S, counted=counted)
         return None
 
     def begun(self, event_id: EventId) -> bool:
         """Counts an attempt before it is made: for an event whose earlier hand-overs came to nothing, perhaps because
-        it kills its worker. False when it was tried often enough: it is dead then."""
+        it kills its worker. False when there is nothing to handle: handled, parked, or tried often enough and now dead.
 
-        def count(connection: Connection) -> bool:
-            parameters = {"consumer": self.consumer.name, "id": event_id}
-            attempts = connection.exec_driver_sql(_BEGUN, parameters).scalar()
-            if attempts is None or attempts <= ATTEMPTS_MAX:
-                return True
-            connection.exec_driver_sql(
-                "update journal.delivery set state = 'dead', due_at = 'infinity'"
-                " where consumer = %(consumer)s and event_id = %(id)s",
-                parameters,
-            )
-            return False
+        Raises DatabaseUnavailable.
+        """
+        parameters = {"consumer": self.consumer.name, "id": event_id}
+        return bool(transact(self._engine, lambda connection: connection.exec_driver_sql(_BEGUN, parameters).scalar()))
 
-        return transact(self._engine, count)
-
-    def _in_one_transaction(self, handler: InBatches, event_ids: Sequence[EventId]) -> None:
+    def _in_one_transaction(self, handler: InBatches, event_ids: Sequence[EventId], *, counted: bool) -> None:
         def claim_and_apply(connection: Connection) -> None:
-            claims = self._claim(connection, event_ids)
+            claims = self._claim(connection, event_ids, counted=counted)
             if claims:
                 self._record(connection, claims, handler.apply(connection, [claim.event for claim in claims]))
 
         transact(self._engine, claim_and_apply)
         self._waker.poke()
 
-    def _prepare_and_settle(self, handler: OneByOne[Any], event_id: EventId) -> None:
-        opened = transact(self._engine, lambda connection: self._open(connection, event_id))
+    def _prepare_and_settle(self, handler: OneByOne[Any], event_id: EventId, *, counted: bool) -> None:
+        opened = transact(self._engine, lambda connection: self._open(connection, event_id, counted=counted))
         if opened is None:
             return
         fact = handler.prepare(opened.event, opened.attempts)
 
         def claim_and_settle(connection: Connection) -> None:
-            for claim in self._claim(connection, [event_id]):
+            for claim in self._claim(connection, [event_id], counted=counted):
                 self._record(connection, [claim], handler.settle(connection, claim.event, fact))
 
         transact(self._engine, claim_and_settle)
         self._waker.poke()
 
-    def _claim(self, connection: Connection, event_ids: Sequence[EventId]) -> list[_Claim]:
-        return [_Claim.of(row) for row in connection.exec_driver_sql(_CLAIM, self._named(event_ids))]
+    def _claim(self, connection: Connection, event_ids: Sequence[EventId], *, counted: bool) -> list[_Claim]:
+        rows = connection.exec_driver_sql(_CLAIM, self._named(event_ids))
+        return [_Claim.of(row, counted=counted) for row in rows]
 
-    def _open(self, connection: Connection, event_id: EventId) -> _Claim | None:
+    def _open(self, connection: Connection, event_id: EventId, *, counted: bool) -> _Claim | None:
         row = connection.exec_driver_sql(_OPEN, self._named([event_id])).one_or_none()
-        return None if row is None else _Claim.of(row)
+        return None if row is None else _Claim.of(row, counted=counted)
 
     def _named(self, event_ids: Sequence[EventId]) -> dict[str, Any]:
         return {"consumer": self.consumer.name, "ids": [str(event_id) for event_id in event_ids]}
@@ -221,31 +233,35 @@ class ConsumerRuntime:
         journal.append(connection, handled.drafts, ids=self._ids)
         for claim in claims:
             if (reason := handled.parked.get(claim.event.id)) is not None:
-                self._keep(connection, claim, state="parked", delay_s=None, error=reason)
+                self._keep(connection, claim, park=True, after_s=None, error=reason)
             elif (later := handled.later.get(claim.event.id)) is not None:
-                delay_s = DELAY_FIRST_S if later.after_s is None else later.after_s
-                self._keep(connection, claim, state="waiting", delay_s=delay_s, error=later.reason)
+                self._keep(connection, claim, park=False, after_s=later.after_s, error=later.reason)
 
-    def _keep(self, connection: Connection, claim: _Claim, *, state: str, delay_s: float | None, error: str) -> None:
+    def _keep(self, connection: Connection, claim: _Claim, *, park: bool, after_s: float | None, error: str) -> None:
         parameters = {
             "consumer": self.consumer.name,
             "id": claim.event.id,
             "type": claim.event.type,
-            "delay_s": delay_s,
-            "state": state,
-            "attempts": claim.attempts + 1,
+            "park": park,
+            "after_s": after_s,
+            "attempts": claim.attempts,
+            "jitter": self._jitter(),
             "error": error[:ERROR_LENGTH_MAX],
         }
         connection.exec_driver_sql(_KEEP, parameters)
 
-    def _fail(self, event_id: EventId, error: Exception, *, short_s: float) -> float | None:
+    def _jitter(self) -> float:
+        return self._ids.uniform(0.8, 1.2)
+
+    def _fail(self, event_id: EventId, error: Exception, *, short_s: float, counted: bool) -> float | None:
         """Writes down that handling failed; the seconds to a short retry, if one is in order."""
         parameters = {
             "consumer": self.consumer.name,
             "id": event_id,
             "park": isinstance(error, Parked),
             "after_s": error.later.after_s if isinstance(error, TryLater) else None,
-            "jitter": self._ids.uniform(0.8, 1.2),
+            "counted": counted,
+            "jitter": self._jitter(),
             "short_s": short_s,
             "lease_s": self.consumer.lease_s,
             "error": _sentence(error),
@@ -261,30 +277,32 @@ class ConsumerRuntime:
             attempts=attempts,
             state=state,
             error=parameters["error"],
-            exc_info=None if isinstance(error, Parked | TryLater) else error,
+            exc_info=None if isinstance(error, Parked | TryLater | StatementError) else error,
         )
         return None if short_retry_s is None else float(short_retry_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """An event with how often handling it has failed."""
+    """An event with how often handling it has failed before."""
 
     event: Event[Payload]
     attempts: int
 
     @classmethod
-    def of(cls, row: Any) -> _Claim:
-        return cls(journal.event_from(row[:-1]), row[-1])
+    def of(cls, row: Any, *, counted: bool) -> _Claim:
+        return cls(journal.event_from(row[:-1]), row[-1] - counted)
 
 
 def _sentence(error: Exception) -> str:
     """What an operator reads: the reason that a handler gave, or the class and message of what it did not expect.
 
-    A message of the database driver can quote parameters, which may be a receipt: only its class is kept.
+    A message of the database quotes parameters and rows, which may be a receipt: only its class and code are kept.
     """
     if isinstance(error, Parked | TryLater | EventUnknown | EventMalformed):
         return str(error)[:ERROR_LENGTH_MAX]
-    if isinstance(error, DBAPIError):
-        return f"{type(error).__name__}: {type(error.orig).__name__} {getattr(error.orig, 'pgcode', '')}"
+    if isinstance(error, StatementError):
+        return (
+            f"{type(error).__name__}: {type(error.orig).__name__} {getattr(error.orig, 'pgcode', None) or ''}".strip()
+        )
     return f"{type(error).__name__}: {error}"[:ERROR_LENGTH_MAX]

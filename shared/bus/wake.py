@@ -6,6 +6,7 @@ its own after the commit, from a thread of its own, at most every 20 ms per proc
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.log import get_logger
 
@@ -77,10 +79,10 @@ class Sleeper:
         """True when woken, False when the time is up. Without a database it sleeps its time."""
         try:
             return self._wait(timeout_s)
-        except (psycopg2.Error, OSError) as error:
+        except (psycopg2.Error, SQLAlchemyError, OSError) as error:
             log.warning("wake-ups are not heard", error=type(error).__name__)
             self._drop()
-            select.select([self._inner], [], [], min(timeout_s, RECONNECT_S))
+            self._sleep(min(timeout_s, RECONNECT_S))
             return False
 
     def interrupt(self) -> None:
@@ -94,13 +96,21 @@ class Sleeper:
 
     def _wait(self, timeout_s: float) -> bool:
         connection = self._listening()
-        readable, _, _ = select.select([connection, self._inner], [], [], timeout_s)
-        if self._inner in readable:
-            self._inner.recv(4096)
-        if connection in readable:
+        readable = self._sleep(timeout_s, connection)
+        if connection.fileno() in readable:
             connection.poll()
             connection.notifies.clear()
         return bool(readable)
+
+    def _sleep(self, timeout_s: float, *others: Any) -> set[int]:
+        """Until interrupted, or one is readable: their file numbers. By poll(): select() ends at file number 1,023."""
+        poller = select.poll()
+        for each in (self._inner, *others):
+            poller.register(each, select.POLLIN)
+        readable = {number for number, _ in poller.poll(math.ceil(timeout_s * 1000))}
+        if self._inner.fileno() in readable:
+            self._inner.recv(4096)
+        return readable
 
     def _listening(self) -> Any:
         if self._connection is None or self._connection.closed:

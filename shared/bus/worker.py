@@ -6,7 +6,7 @@ A message carries ids and nothing else, and Celery's guarantees are not relied o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from uuid import UUID
 
@@ -163,34 +163,39 @@ def work(app: Celery, *, consumers: Sequence[ConsumerName], threads: int, log_le
 
 def _batch(runtime: ConsumerRuntime, event_type: str) -> Callable[..., None]:
     def run(task: Any, event_ids: list[str], alone: bool) -> None:
-        ids = [EventId(UUID(event_id)) for event_id in event_ids]
-        if alone and not runtime.begun(ids[0]):
-            return
-        _unless_database_away(task, lambda: runtime.handle(event_type, ids))
+        ids = _parsed(event_ids)
+
+        def handle() -> None:
+            if not alone or runtime.begun(ids[0]):
+                runtime.handle(event_type, ids, counted=alone)
+
+        _unless_database_away(task, handle)
 
     return run
 
 
 def _one_by_one(runtime: ConsumerRuntime, event_type: str, pool: ThreadPoolExecutor) -> Callable[..., None]:
     def run(task: Any, event_ids: list[str], alone: bool) -> None:
-        ids = [EventId(UUID(event_id)) for event_id in event_ids]
-        if alone and not runtime.begun(ids[0]):
-            return
-        futures: dict[EventId, Future[float | None]] = {
-            event_id: pool.submit(runtime.handle_one, event_type, event_id) for event_id in ids
-        }
+        ids = _parsed(event_ids)
         again: dict[EventId, float] = {}
 
-        def collect() -> None:
-            for event_id, future in futures.items():
+        def handle() -> None:
+            if alone and not runtime.begun(ids[0]):
+                return
+            futures = [pool.submit(runtime.handle_one, event_type, event_id, counted=alone) for event_id in ids]
+            for event_id, future in zip(ids, futures, strict=True):
                 if (delay_s := future.result()) is not None:
                     again[event_id] = delay_s
 
-        _unless_database_away(task, collect)
+        _unless_database_away(task, handle)
         if again:
             _retry(task, list(again), countdown=max(again.values()))
 
     return run
+
+
+def _parsed(event_ids: Sequence[str]) -> list[EventId]:
+    return [EventId(UUID(event_id)) for event_id in event_ids]
 
 
 def _unless_database_away(task: Any, do: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from tests.support.system import WEBHOOK_SECRET, Reached
 
 BUILD_AND_START_WITHIN_S = 900
 COMMAND_WITHIN_S = 180
+HEALTHY_WITHIN_S = 150
 FLOWER_LOGIN = ("purser", "example-only-password-change-me")
 LABEL = "com.docker.compose.project"
 
@@ -79,7 +80,15 @@ class Composed(Reached):
     def restart(self, service: str) -> None:
         """Restarts a service, and waits until it is healthy again."""
         self.run("restart", service)
-        wait_until(lambda: self._is_healthy(service), within_s=90, what=f"{service} healthy after its restart")
+        try:
+            wait_until(
+                lambda: self._health(service)["Status"] == "healthy",
+                within_s=HEALTHY_WITHIN_S,
+                what=f"{service} healthy",
+            )
+        except AssertionError as error:
+            checks = json.dumps(self._health(service), indent=1)
+            raise AssertionError(f"{error}\n{checks}\n{self.logs(service)}") from None
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What Docker knows of the service's container."""
@@ -92,16 +101,17 @@ class Composed(Reached):
         history = _docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", self.name, env=self._env)
         return _docker("image", "inspect", self.name, env=self._env) + history
 
-    def logs(self, *, tail: int = 60) -> str:
-        """The last lines of every service."""
-        return self.run("logs", "--no-color", "--tail", str(tail))
+    def logs(self, *services: str, tail: int = 60) -> str:
+        """The last lines of these services; of all of them, when none is named."""
+        return self.run("logs", "--no-color", "--tail", str(tail), *services)
 
     def run(self, *arguments: str, within_s: float = COMMAND_WITHIN_S) -> str:
         """`docker compose …`: what it printed. Fails with its complaint."""
         return _docker("compose", *arguments, env=self._env, within_s=within_s)
 
-    def _is_healthy(self, service: str) -> bool:
-        return bool(self.inspect(service)["State"].get("Health", {}).get("Status") == "healthy")
+    def _health(self, service: str) -> dict[str, Any]:
+        health: dict[str, Any] = self.inspect(service)["State"]["Health"]
+        return health
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from werkzeug.test import TestResponse
 from gateway.app import build
 from gateway.settings import GatewaySettings
 from shared.clock import Clock, SystemClock
-from shared.ids import IdSource, system_ids
+from shared.events import Payload
+from shared.ids import EventId, IdSource, system_ids
 from tests.support.apple_pki import Chain
+from tests.support.bus import Bus, bus_in
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 APP = "game"
@@ -30,11 +32,12 @@ SERVER_KEY = "sk_example_only_change_me"
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway and who may sign for its App Store."""
+    """A gateway, who may sign for its App Store, and the journal that it writes."""
 
     app: Flask
     chain: Chain
     clock: Clock
+    bus: Bus
 
     def client(self) -> FlaskClient:
         return self.app.test_client()
@@ -59,6 +62,16 @@ class Gateway:
         """Posts a signed transaction as the user."""
         body = {"store": "apple", "signed_transaction": self.signed_transaction(transaction_id)}
         return self.client().post("/v1/purchases", json=body, headers=self.as_user(user_id), query_string=query)
+
+    def events(self, subject: str) -> list[tuple[str, dict[str, Any]]]:
+        """Type and payload of all events about something, oldest first."""
+        sql = "select type, payload from journal.event where subject = %(subject)s order by id"
+        return [(row[0], row[1]) for row in self.bus.execute(sql, subject=subject)]
+
+    def tell(self, purchase: str, payload: Payload, *, cause: EventId | None = None) -> EventId:
+        """What a later service says of a purchase of alice's."""
+        draft = replace(self.bus.draft(payload, subject=purchase), causation_id=cause)
+        return self.bus.record(draft)[0]
 
     def signed_notification(self, **changes: Any) -> str:
         """A refund's notification, signed by this gateway's App Store."""
@@ -114,5 +127,5 @@ def gateway_on(
         **(changes or {}),
     )
     clock = clock or SystemClock()
-    with closing(build(settings, clock=clock, ids=ids or system_ids())) as built:
-        yield Gateway(app=built.app, chain=chain, clock=clock)
+    with bus_in(database_url) as bus, closing(build(settings, clock=clock, ids=ids or system_ids())) as built:
+        yield Gateway(app=built.app, chain=chain, clock=clock, bus=bus)

@@ -78,6 +78,12 @@ type = "consumable"
 name = "551 gems, 7 coins"
 grants = {{ gems = 551, coins = 7 }}
 [[products]]
+id = "hoard"
+app = "{app}"
+type = "consumable"
+name = "A tenth of what a wallet can hold"
+grants = {{ gems = 900719925474099 }}
+[[products]]
 id = "adfree"
 app = "{app}"
 type = "non_consumable"

@@ -184,10 +184,13 @@ def server() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_system(**changes: Any) -> Iterator[System]:
-    """The whole system, started and stopped; `changes` are of its settings."""
+def running_system(*, webhooks: bool = True, durable: bool = False, **changes: Any) -> Iterator[System]:
+    """The whole system, started and stopped; without `webhooks` nobody wants to be told. `changes` are of its settings.
+
+    Volatile by default (PostgreSQL does not wait for the disk): its data is thrown away.
+    """
     with reachable_directory() as directory, receiving(WEBHOOK_SECRET) as receiver:
-        settings = _settings(directory, receiver, changes)
+        settings = _settings(directory, receiver if webhooks else None, changes)
         events: list[Any] = []
         stack = Stack(
             settings=settings,
@@ -195,7 +198,7 @@ def running_system(**changes: Any) -> Iterator[System]:
             clock=SystemClock(),
             ids=system_ids(),
             tell=events.append,
-            durable=False,
+            durable=durable,
         )
         with stack:
             stack.start()
@@ -204,7 +207,7 @@ def running_system(**changes: Any) -> Iterator[System]:
             engine.dispose()
 
 
-def _settings(directory: Path, receiver: Receiver, changes: dict[str, Any]) -> StackSettings:
+def _settings(directory: Path, receiver: Receiver | None, changes: dict[str, Any]) -> StackSettings:
     ids = system_ids()
     ports: set[int] = set()
     for _ in range(4):
@@ -212,7 +215,11 @@ def _settings(directory: Path, receiver: Receiver, changes: dict[str, Any]) -> S
     gateway, ledger, simulator, flower = ports
     apps = (PROJECT / "deploy/examples/apps.toml").read_text(encoding="utf-8")
     apps_file = directory / "apps.toml"
-    apps_file.write_text(apps.replace("http://127.0.0.1:8091/hooks", receiver.url), encoding="utf-8")
+    if receiver is None:
+        apps = apps[: apps.index("[[apps.webhooks]]")]
+    else:
+        apps = apps.replace("http://127.0.0.1:8091/hooks", receiver.url)
+    apps_file.write_text(apps, encoding="utf-8")
     return StackSettings(
         data_dir=directory / "data",
         apps_file=apps_file,

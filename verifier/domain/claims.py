@@ -76,6 +76,7 @@ def decide_claim(
 
     A refund on record stands whatever the statement says, and however new it is: a receipt does not show refunds of
     consumables, and only the store's own word that it reversed one (REFUND_REVERSED) lifts it from the record.
+    What was refunded in part is granted: the refund takes its own part.
     """
     transaction = statement.transaction
     if transaction.transaction_id != claimed_id:

@@ -42,6 +42,8 @@ end $$;
 
 create trigger append_only before update or delete on journal.event
     for each row execute function journal.refuse_change();
+create trigger never_emptied before truncate on journal.event
+    for each statement execute function journal.refuse_change();
 """
 
 PARTITIONS = """
@@ -51,20 +53,24 @@ $$;
 
 -- A partition a month. Made ahead of time by the courier; what arrives with no partition lands in event_default, and
 -- is safe there, but then that month's partition cannot be made until it is moved out.
+-- Attached, and not created in place, because that lets everybody read and write the journal meanwhile.
 create function journal.ensure_partitions(now_at timestamptz, months_ahead int) returns void
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer
+set search_path = pg_catalog set timezone = 'UTC' set lock_timeout = '2s' as $$
 declare
     month timestamptz;
     name text;
 begin
+    perform pg_advisory_xact_lock(hashtext('journal.ensure_partitions'));  -- couriers take turns
     for month in
-        select generate_series(date_trunc('month', now_at, 'UTC'),
-                               date_trunc('month', now_at, 'UTC') + make_interval(months => months_ahead), '1 month')
+        select generate_series(date_trunc('month', now_at),
+                               date_trunc('month', now_at) + make_interval(months => months_ahead), '1 month')
     loop
-        name := 'event_' || to_char(month at time zone 'UTC', 'YYYY_MM');
+        name := 'event_' || to_char(month, 'YYYY_MM');
         if to_regclass('journal.' || name) is null then
+            execute format('create table journal.%I (like journal.event including defaults)', name);
             execute format(
-                'create table if not exists journal.%I partition of journal.event for values from (%L) to (%L)',
+                'alter table journal.event attach partition journal.%I for values from (%L) to (%L)',
                 name, journal.uuid_floor(month), journal.uuid_floor(month + interval '1 month'));
         end if;
     end loop;
@@ -88,6 +94,7 @@ create table journal.delivery (
         autovacuum_vacuum_cost_delay = 0);
 
 create index delivery_due on journal.delivery (consumer, due_at);
+create index delivery_in_flight on journal.delivery (consumer, due_at) where state = 'handed';
 create index delivery_stuck on journal.delivery (consumer, event_id) where state in ('parked', 'dead');
 """
 

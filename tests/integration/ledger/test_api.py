@@ -135,17 +135,14 @@ def test_production_refuses_the_examples_service_token(
     monkeypatch.setenv("PURSER_SERVICE_TOKEN", "example-only-service-token-change-me")
     with pytest.raises(SystemExit):
         create_api()
-    assert "PURSER_SERVICE_TOKEN is the example's" in capsys.readouterr().err
+    assert "PURSER_SERVICE_TOKEN holds an example's secret" in capsys.readouterr().err
 
 
-def test_without_a_service_token_there_is_no_api(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("token", ["", "too short"])
+def test_with_a_service_token_that_can_be_guessed_there_is_no_api(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], token: str
 ) -> None:
-    for token in ("", None):
-        if token is None:
-            monkeypatch.delenv("PURSER_SERVICE_TOKEN")
-        else:
-            monkeypatch.setenv("PURSER_SERVICE_TOKEN", token)
-        with pytest.raises(SystemExit):
-            create_api()
-        assert "PURSER_SERVICE_TOKEN" in capsys.readouterr().err
+    monkeypatch.setenv("PURSER_SERVICE_TOKEN", token)
+    with pytest.raises(SystemExit):
+        create_api()
+    assert "PURSER_SERVICE_TOKEN" in capsys.readouterr().err

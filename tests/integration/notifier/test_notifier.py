@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -11,13 +11,15 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ProgrammingError
 
-from notifier.app import ROLE, notifier_runtime, webhooks_runtime
+from notifier import tasks
+from notifier.app import ROLE
 from notifier.domain import RETRY_DELAYS_S
+from notifier.store import Deliveries, Records
 from notifier.webhook import WebhookPoster
 from shared.apps import Apps, parse_apps
 from shared.bus import journal, parking
-from shared.bus.consumer import ConsumerRuntime
-from shared.bus.routes import NOTIFIER, WEBHOOKS
+from shared.bus.consumer import ConsumerRuntime, InBatches, OneByOne
+from shared.bus.routes import CONSUMERS, NOTIFIER, WEBHOOKS, ConsumerName
 from shared.bus.wake import Waker
 from shared.clock import SystemClock
 from shared.database import connect_engine, transact
@@ -176,13 +178,15 @@ def start(database: str) -> Iterator[Callable[[Apps], Notifier]]:
     waker = Waker(engine)
     poster = WebhookPoster(clock=clock, connect_timeout_s=1, timeout_s=1)
 
+    def runtime(name: ConsumerName, handlers: Mapping[str, InBatches | OneByOne[Any]]) -> ConsumerRuntime:
+        return ConsumerRuntime(consumer=CONSUMERS[name], handlers=handlers, engine=engine, waker=waker, ids=ids)
+
     def made(apps: Apps) -> Notifier:
-        return Notifier(
-            engine=engine,
-            queueing=notifier_runtime(engine=engine, apps=apps, clock=clock, ids=ids, waker=waker),
-            telling=webhooks_runtime(engine=engine, apps=apps, poster=poster, clock=clock, ids=ids, waker=waker),
-            admin=admin,
+        queueing = tasks.queueing(deliveries_on=Deliveries, apps=apps, clock=clock)
+        telling = tasks.telling(
+            deliveries_on=Deliveries, records=Records(engine), poster=poster, apps=apps, clock=clock, ids=ids
         )
+        return Notifier(engine, runtime(NOTIFIER, queueing), runtime(WEBHOOKS, telling), admin)
 
     yield made
     waker.close()

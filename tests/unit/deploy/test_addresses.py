@@ -65,7 +65,14 @@ def test_a_command_finds_the_stack_of_its_data_directory(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("bind", "host"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("10.1.2.3", "10.1.2.3")]
+    ("bind", "host"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),  # noqa: S104 - nothing is bound here
+        ("::", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("10.1.2.3", "10.1.2.3"),
+    ],
 )
 def test_what_is_bound_to_every_address_is_reached_on_the_loopback(bind: str, host: str) -> None:
     assert reach_of(bind) == host

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from deploy.interruption import SIGNALS, Interrupted, interruptible
-
-
-@pytest.fixture(autouse=True)
-def _handlers_are_put_back() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -1,0 +1,76 @@
+"""`purser simulate`: the simulated App Store from the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from deploy.addresses import recalled_addresses
+from deploy.errors import StackInvalid, StackUnavailable
+from deploy.settings import StackSettings
+from shared.settings import read
+
+TIMEOUT_S = (3.05, 30)
+
+
+@click.group()
+def command() -> None:
+    """What customers and the App Store do, in the simulator of a running `purser up`. Answers are JSON."""
+
+
+@command.command()
+@click.argument("product_id")
+@click.option("--quantity", type=click.IntRange(1, 10), default=1)
+@click.option("--environment", type=click.Choice(["production", "sandbox"]), default="production")
+@click.option("--app", help="An id of the apps file; the first one there if not given.")
+@click.option("--app-account-token", help="The UUID that the app gave StoreKit: GET /v1/users/{u}/account-token.")
+@click.option("--notify/--no-notify", default=True, help="Whether the App Store tells the gateway.")
+def buy(
+    product_id: str, quantity: int, environment: str, app: str | None, app_account_token: str | None, notify: bool
+) -> None:
+    """A customer buys; the answer has the signed transaction and the receipt."""
+    body = {
+        "product_id": product_id,
+        "quantity": quantity,
+        "environment": environment,
+        "app": app,
+        "app_account_token": app_account_token,
+        "notify": notify,
+    }
+    _show(_post("/_sim/purchases", {name: value for name, value in body.items() if value is not None}))
+
+
+@command.command()
+@click.argument("transaction_id")
+@click.option(
+    "--percent", type=click.FloatRange(0, 100, min_open=True), help="Of the whole quantity; all if not given."
+)
+@click.option("--notify/--no-notify", default=True, help="Whether the App Store tells the gateway.")
+def refund(transaction_id: str, percent: float | None, notify: bool) -> None:
+    """The App Store refunds a transaction."""
+    body: dict[str, Any] = {"notify": notify}
+    if percent is not None:
+        body["percent"] = percent
+    _show(_post(f"/_sim/transactions/{transaction_id}/refund", body))
+
+
+def _post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    import requests
+
+    simulator = recalled_addresses(read(StackSettings)).simulator
+    if simulator is None:
+        raise StackInvalid("no simulator is configured")
+    try:
+        response = requests.post(simulator + path, json=body, timeout=TIMEOUT_S)
+    except requests.RequestException as error:
+        raise StackUnavailable(f"the simulator at {simulator} does not answer: is `purser up` running?") from error
+    answer: dict[str, Any] = response.json()
+    if not response.ok:
+        raise click.ClickException(str(answer.get("detail", response.reason)))
+    return answer
+
+
+def _show(answer: dict[str, Any]) -> None:
+    click.echo(json.dumps(answer, indent=2))

@@ -1,0 +1,82 @@
+"""What the operator's commands share: the database as its owner, and output for people (a table) or programs (JSON)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import click
+
+from deploy.addresses import recalled_addresses
+from deploy.errors import StackUnavailable
+from deploy.settings import StackSettings
+from shared.clock import rfc3339
+from shared.settings import read
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@contextmanager
+def database() -> Iterator[Callable[[Callable[[Connection], T]], T]]:
+    """Runs functions in transactions of their own on the configured or embedded database, as its owner.
+
+    Raises StackUnavailable when it cannot be reached.
+    """
+    from shared.database import DatabaseUnavailable, connect_engine, transact
+
+    url = recalled_addresses(read(StackSettings)).database_url
+    engine = connect_engine(url, role=None, pool_size=1, application_name="purser")
+    try:
+        yield lambda work: transact(engine, work)
+    except DatabaseUnavailable as error:
+        raise StackUnavailable("PURSER_DATABASE_URL: the database cannot be reached") from error
+    finally:
+        engine.dispose()
+
+
+def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """Rows (dataclasses) as a table with these columns, or all of each as JSON."""
+    if as_json:
+        click.echo(json.dumps([_plain(asdict(row)) for row in rows], indent=2))
+        return
+    if not rows:
+        click.echo(empty)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(getattr(row, column)) for column in columns))
+    Console().print(table)
+
+
+def columns_of(row_class: type[Any]) -> list[str]:
+    """The columns of a row: its fields."""
+    return [field.name for field in fields(row_class)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return _cell(value) if isinstance(value, UUID | datetime) else value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    return "" if value is None else str(value)

@@ -1,0 +1,91 @@
+"""Which app a verified notification is for, and what is recorded of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.domain.notifications import NotificationInvalid, NotificationRejected, addressee, notification_of
+from shared.apps import App, AppleApp, Apps
+from shared.ids import AppId
+
+GAME = App(id=AppId("game"), name="Game", apple=AppleApp(bundle_id="com.example.game", app_apple_id=1))
+QUIZ = App(id=AppId("quiz"), name="Quiz", apple=AppleApp(bundle_id="com.example.quiz"))
+APPS = Apps.of((GAME, QUIZ))
+PRODUCTION = {"bundleId": "com.example.game", "appAppleId": 1, "environment": "Production"}
+SANDBOX = {"bundleId": "com.example.game", "environment": "Sandbox"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "app"),
+    [
+        ({"data": PRODUCTION}, GAME),
+        ({"data": SANDBOX}, GAME),
+        ({"summary": PRODUCTION}, GAME),
+        ({"appData": PRODUCTION}, GAME),
+        ({"data": None, "summary": PRODUCTION}, GAME),
+        ({"externalPurchaseToken": {**PRODUCTION, "externalPurchaseId": "1"}}, GAME),
+        ({"externalPurchaseToken": {"bundleId": "com.example.game", "externalPurchaseId": "SANDBOX_1"}}, GAME),
+        ({"data": {"bundleId": "com.example.quiz", "appAppleId": 77, "environment": "Production"}}, QUIZ),
+    ],
+)
+def test_whatever_a_notification_carries_names_its_app(claims: dict[str, Any], app: App) -> None:
+    assert addressee(claims, apps=APPS) == app
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"data": {}},
+        {"data": {**PRODUCTION, "bundleId": "com.example.other"}},
+        {"data": {**PRODUCTION, "bundleId": ["com.example.game"]}},
+        {"data": {**PRODUCTION, "appAppleId": 2}},
+        {"data": {**PRODUCTION, "appAppleId": "1"}},
+        {"data": {**PRODUCTION, "appAppleId": True}},
+        {"data": {"bundleId": "com.example.game", "environment": "Production"}},
+        {"data": {"bundleId": "com.example.game", "environment": "Xcode"}},
+        {"data": {"bundleId": "com.example.game"}},
+        {"data": {**PRODUCTION, "bundleId": "com.example.other"}, "summary": PRODUCTION},
+        {"externalPurchaseToken": {"bundleId": "com.example.game", "externalPurchaseId": "1"}},
+    ],
+)
+def test_a_notification_for_no_app_of_ours_is_rejected(claims: dict[str, Any]) -> None:
+    with pytest.raises(NotificationRejected):
+        addressee(claims, apps=APPS)
+
+
+@pytest.mark.parametrize("carrier", ["data", "summary", "externalPurchaseToken", "appData"])
+def test_what_should_be_an_object_and_is_not_is_malformed(carrier: str) -> None:
+    with pytest.raises(NotificationInvalid, match=carrier):
+        addressee({carrier: "text"}, apps=APPS)
+
+
+CLAIMS = {"notificationUUID": "002e14d5-51f5-4503-b5a8-c3a1af68eb20", "notificationType": "REFUND"}
+
+
+@pytest.mark.parametrize("notification_type", ["REFUND", "SOMETHING_THAT_APPLE_ADDS_NEXT_YEAR", "new.kind-2"])
+def test_any_type_is_recorded_known_or_not(notification_type: str) -> None:
+    notification = notification_of({**CLAIMS, "notificationType": notification_type}, signed_payload="a.b.c")
+    assert notification.notification_type == notification_type
+    assert notification.subtype is None
+    assert notification.signed_payload == "a.b.c"
+
+
+def test_a_subtype_is_recorded() -> None:
+    assert notification_of({**CLAIMS, "subtype": "VOLUNTARY"}, signed_payload="").subtype == "VOLUNTARY"
+
+
+@pytest.mark.parametrize("field", ["notificationUUID", "notificationType", "subtype"])
+@pytest.mark.parametrize("value", ["", 5, ["REFUND"], "x" * 101, "a\x00b", "a b"])
+def test_a_field_that_cannot_be_kept_is_malformed_by_its_name(field: str, value: object) -> None:
+    with pytest.raises(NotificationInvalid, match=field):
+        notification_of({**CLAIMS, field: value}, signed_payload="")
+
+
+@pytest.mark.parametrize("field", ["notificationUUID", "notificationType"])
+def test_a_field_that_is_missing_is_malformed_by_its_name(field: str) -> None:
+    claims = {name: value for name, value in CLAIMS.items() if name != field}
+    with pytest.raises(NotificationInvalid, match=field):
+        notification_of(claims, signed_payload="")

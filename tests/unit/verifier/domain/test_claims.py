@@ -1,0 +1,187 @@
+"""Whether a statement is about this app, and whether a user may have what it is about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared.apps import AppleApp
+from shared.events import StoreTransaction
+from shared.ids import TransactionId, UserId
+from verifier.domain import (
+    AppleNotification,
+    AppleTransaction,
+    KnownTransaction,
+    ReceiptValid,
+    Rejected,
+    Revocation,
+    Verified,
+    check_app,
+    decide_claim,
+)
+
+ALICE, BOB = UserId("alice"), UserId("bob")
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+TRANSACTION = StoreTransaction(
+    store="apple",
+    environment="production",
+    transaction_id=TransactionId("2000000277760217"),
+    original_transaction_id=TransactionId("2000000277760217"),
+    product_id="com.example.game.gems100",
+    product_type="consumable",
+    quantity=1,
+    purchased_at=THEN,
+    signed_at=THEN,
+)
+STATEMENT = AppleTransaction(
+    transaction=TRANSACTION,
+    bundle_id="com.example.game",
+    app_account_token=None,
+    in_app_ownership_type="PURCHASED",
+    revocation=None,
+)
+NOTIFICATION = AppleNotification(
+    notification_id="1",
+    notification_type="TEST",
+    subtype=None,
+    signed_at=THEN,
+    environment="production",
+    bundle_id="com.example.game",
+    app_apple_id=1234567890,
+    signed_transaction=None,
+    signed_renewal_info=None,
+    subscription_status=None,
+)
+RECEIPT = ReceiptValid((), "production", "com.example.game", 1234567890)
+APP = AppleApp(bundle_id="com.example.game", app_apple_id=1234567890)
+
+
+def sandboxed(statement: Any) -> Any:
+    if isinstance(statement, AppleTransaction):
+        return replace(statement, transaction=replace(statement.transaction, environment="sandbox"))
+    return replace(statement, environment="sandbox", app_apple_id=None)
+
+
+EACH = pytest.mark.parametrize(
+    "statement", [STATEMENT, NOTIFICATION, RECEIPT], ids=["transaction", "notification", "receipt"]
+)
+
+
+@EACH
+def test_a_statement_about_this_app_passes(statement: Any) -> None:
+    assert check_app(statement, app=APP) is None
+
+
+@EACH
+def test_a_statement_about_another_bundle_is_of_the_wrong_app_whatever_its_environment(statement: Any) -> None:
+    for stated in (statement, sandboxed(statement)):
+        assert code(check_app(replace(stated, bundle_id="com.example.other"), app=APP)) == "wrong_app"
+
+
+@pytest.mark.parametrize("statement", [NOTIFICATION, RECEIPT], ids=["notification", "receipt"])
+@pytest.mark.parametrize("stated", [None, 0, 5])
+def test_in_production_the_app_id_has_to_be_ours(statement: Any, stated: int | None) -> None:
+    assert code(check_app(replace(statement, app_apple_id=stated), app=APP)) == "wrong_app"
+
+
+@pytest.mark.parametrize("statement", [NOTIFICATION, RECEIPT], ids=["notification", "receipt"])
+def test_an_app_id_that_is_not_configured_matches_nothing_in_production(statement: Any) -> None:
+    nameless = AppleApp(bundle_id="com.example.game")
+    for stated in (None, 1234567890):
+        assert code(check_app(replace(statement, app_apple_id=stated), app=nameless)) == "wrong_app"
+
+
+@EACH
+def test_the_sandbox_is_taken_or_refused_as_the_app_says(statement: Any) -> None:
+    assert check_app(sandboxed(statement), app=APP) is None
+    refusing = AppleApp(bundle_id="com.example.game", app_apple_id=1234567890, sandbox="refuse")
+    assert code(check_app(sandboxed(statement), app=refusing)) == "wrong_environment"
+    assert check_app(statement, app=refusing) is None
+
+
+def test_a_notification_of_no_known_environment_is_refused() -> None:
+    assert code(check_app(replace(NOTIFICATION, environment=None), app=APP)) == "wrong_environment"
+
+
+def decide(**changes: Any) -> Verified | Rejected:
+    asked: dict[str, Any] = {
+        "statement": STATEMENT,
+        "claimed_id": TRANSACTION.transaction_id,
+        "claimant": BOB,
+        "known": None,
+        "token_holder": None,
+        **changes,
+    }
+    return decide_claim(**asked)
+
+
+def code(outcome: Verified | Rejected | None) -> str | None:
+    return outcome.code if isinstance(outcome, Rejected) else None
+
+
+def test_the_first_to_claim_a_transaction_has_it() -> None:
+    assert decide() == Verified(TRANSACTION)
+    assert decide(known=KnownTransaction(owner=None, refunded=False)) == Verified(TRANSACTION)
+
+
+def test_the_owner_may_claim_again() -> None:
+    assert decide(known=KnownTransaction(owner=BOB, refunded=False)) == Verified(TRANSACTION)
+
+
+def test_nobody_else_may_and_the_owner_is_not_named() -> None:
+    rejected = decide(known=KnownTransaction(owner=ALICE, refunded=False), token_holder=ALICE)
+    assert isinstance(rejected, Rejected)
+    assert rejected.code == "claimed_by_another_user"
+    assert ALICE not in rejected.detail
+
+
+def test_that_somebody_else_owns_it_comes_before_what_became_of_it() -> None:
+    """Else a stranger could learn of other users' refunds."""
+    refunded = replace(STATEMENT, revocation=Revocation(THEN, "other"))
+    known = KnownTransaction(owner=ALICE, refunded=True)
+    assert code(decide(statement=refunded, known=known)) == "claimed_by_another_user"
+
+
+def test_a_purchase_made_for_another_account_is_not_his_and_that_account_is_not_named() -> None:
+    bought_for_alice = replace(STATEMENT, app_account_token=UUID(int=1))
+    rejected = decide(statement=bought_for_alice, token_holder=ALICE)
+    assert isinstance(rejected, Rejected)
+    assert rejected.code == "account_token_mismatch"
+    assert ALICE not in rejected.detail
+
+
+def test_a_purchase_made_for_his_account_is_his_and_so_is_one_with_a_token_of_nobody() -> None:
+    statement = replace(STATEMENT, app_account_token=UUID(int=1))
+    assert decide(statement=statement, token_holder=BOB) == Verified(TRANSACTION)
+    assert decide(statement=statement, token_holder=None) == Verified(TRANSACTION)
+
+
+def test_another_transaction_than_the_one_claimed_is_not_taken_for_it() -> None:
+    assert code(decide(claimed_id=TransactionId("1"))) == "transaction_not_found"
+
+
+def test_a_shared_purchase_grants_nothing() -> None:
+    shared = replace(STATEMENT, in_app_ownership_type="FAMILY_SHARED")
+    assert code(decide(statement=shared)) == "not_granted_family_shared"
+
+
+def test_a_refunded_purchase_grants_nothing_whether_the_store_says_so_now_or_said_so_before() -> None:
+    assert code(decide(statement=replace(STATEMENT, revocation=Revocation(THEN, "other")))) == "already_refunded"
+    for owner in (None, BOB):
+        assert code(decide(known=KnownTransaction(owner=owner, refunded=True))) == "already_refunded"
+
+
+def test_a_purchase_of_which_a_part_was_refunded_is_granted_for_the_refund_takes_its_own_part() -> None:
+    prorated = Revocation(THEN, "other", type="REFUND_PRORATED", percentage_milli=99_999)
+    assert decide(statement=replace(STATEMENT, revocation=prorated)) == Verified(TRANSACTION)
+
+
+@pytest.mark.parametrize(("quantity", "expected"), [(-1, False), (0, False), (1, True), (10, True), (11, False)])
+def test_a_quantity_is_from_one_to_ten(quantity: int, expected: bool) -> None:
+    outcome = decide(statement=replace(STATEMENT, transaction=replace(TRANSACTION, quantity=quantity)))
+    assert isinstance(outcome, Verified) is expected
+    assert code(outcome) == (None if expected else "receipt_malformed")
