@@ -3,11 +3,11 @@
 The supervisor holds the other end of this process's standard input and writes on it which process groups live, after
 those that it gave as arguments:
 
-    watch GROUP SIGNAL LIMIT_S
+    watch GROUP SIGNAL LIMIT_S DEPTH
     forget GROUP
 
 The end of the input means that the supervisor has ended, however it did. Then every group that is still watched gets
-its stop signal, and SIGKILL after its limit. A process group, rather than a process, because Granian and Celery have
+its stop signal, and SIGKILL after its limit; the deepest first, which depend on the others. A process group, rather than a process, because Granian and Celery have
 children; a pipe, rather than Linux's parent-death signal, because that one neither reaches children's children nor
 exists elsewhere. It runs by path, on the standard library alone, in a session of its own.
 """
@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 LOOK_EVERY_S = 0.05
@@ -29,23 +29,30 @@ LOOK_EVERY_S = 0.05
 
 @dataclass(frozen=True)
 class Watched:
-    """One process group: how to ask it to stop, and how long it may take."""
+    """One process group: how to ask it to stop, how long it may take, and how many it depends on in a row."""
 
     group: int
     signal: int
     limit_s: float
+    depth: int
 
 
 def watch(lines: Iterable[str]) -> dict[int, Watched]:
-    """Reads the supervisor's lines to their end; returns the groups that were still alive then, oldest first."""
+    """Reads the supervisor's lines to their end; returns the groups that were still alive then."""
     watched: dict[int, Watched] = {}
     for line in lines:
         match line.split():
-            case ["watch", group, number, limit_s]:
-                watched[int(group)] = Watched(int(group), int(number), float(limit_s))
+            case ["watch", group, number, limit_s, depth]:
+                watched[int(group)] = Watched(int(group), int(number), float(limit_s), int(depth))
             case ["forget", group]:
                 watched.pop(int(group), None)
     return watched
+
+
+def stop_all(watched: Collection[Watched]) -> None:
+    """Stops what depends on others before those."""
+    for depth in sorted({one.depth for one in watched}, reverse=True):
+        stop(one for one in watched if one.depth == depth)
 
 
 def stop(watched: Iterable[Watched]) -> None:
@@ -82,4 +89,4 @@ def _lives(group: int) -> bool:
 if __name__ == "__main__":
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # it ends when its input does, not before
-    stop(reversed(watch(itertools.chain(sys.argv[1:], sys.stdin)).values()))
+    stop_all(watch(itertools.chain(sys.argv[1:], sys.stdin)).values())

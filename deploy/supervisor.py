@@ -166,6 +166,7 @@ class Supervisor:
         new = [_Runner(spec, self, self._guardian) for spec in specs]
         self._runners.update({runner.spec.name: runner for runner in new})
         for runner in new:
+            runner.depth = self._depth(runner.spec)
             runner.thread.start()
         with self._changed:
             self._changed.wait_for(lambda: all(one.has_been_ready for one in new) or any(one.failure for one in new))
@@ -178,7 +179,7 @@ class Supervisor:
         with self._changed:
             self._stopping.set()
             self._changed.notify_all()
-        for level in self._from_the_leaves():
+        for level in self._from_the_deepest():
             asked_at = self._clock.monotonic()
             for runner in level:
                 runner.ask_to_stop()
@@ -193,13 +194,14 @@ class Supervisor:
         with self._changed:
             return [runner.status() for runner in self._runners.values()]
 
-    def _from_the_leaves(self) -> Iterator[list[_Runner]]:
+    def _depth(self, spec: Spec) -> int:
+        """How many it depends on in a row: 0 for what depends on nothing."""
+        return max((1 + self._depth(self._runners[name].spec) for name in spec.depends_on), default=0)
+
+    def _from_the_deepest(self) -> Iterator[list[_Runner]]:
         """The processes in groups: each group before those that it depends on."""
-        remaining = dict(self._runners)
-        while remaining:
-            needed = {name for runner in remaining.values() for name in runner.spec.depends_on}
-            level = [name for name in remaining if name not in needed] or list(remaining)
-            yield [remaining.pop(name) for name in level]
+        for depth in sorted({runner.depth for runner in self._runners.values()}, reverse=True):
+            yield [runner for runner in self._runners.values() if runner.depth == depth]
 
     # ---- what the runners use -----------------------------------------------------------------------------------
 
@@ -249,6 +251,7 @@ class _Runner:
     def __init__(self, spec: Spec, supervisor: Supervisor, guardian: _Guardian) -> None:
         self.spec = spec
         self.thread = threading.Thread(target=self._run, name=f"runner of {spec.name}", daemon=True)
+        self.depth = 0
         self.has_been_ready = False
         self.failure: ProcessUnavailable | None = None
         self._supervisor = supervisor
@@ -324,7 +327,7 @@ class _Runner:
             if self.spec.ready_file is not None:
                 self.spec.ready_file.unlink(missing_ok=True)
             self._child = child = _Child(self.spec, log)
-            self._guardian.watch(self.spec, child.pid)
+            self._guardian.watch(self.spec, child.pid, depth=self.depth)
             self._state = "restarting" if self._restarts else "starting"
         self._supervisor.tell(Started(name=self.spec.name, pid=child.pid, restarts=self._restarts))
         return child
@@ -482,9 +485,9 @@ class _Guardian:
         self._thread = threading.Thread(target=self._keep, name="runner of the guardian", daemon=True)
         self._thread.start()
 
-    def watch(self, spec: Spec, group: int) -> None:
+    def watch(self, spec: Spec, group: int, *, depth: int) -> None:
         with self._lock:
-            self._watched[group] = f"watch {group} {spec.stop_signal.value} {spec.stop_within_s}"
+            self._watched[group] = f"watch {group} {spec.stop_signal.value} {spec.stop_within_s} {depth}"
             self._write(self._watched[group])
 
     def forget(self, group: int) -> None:

@@ -140,10 +140,10 @@ def valid_answer(
     }
     subscriptions = [transaction for transaction in everything if transaction.renews]
     if subscriptions:
-        latest = _newest_of_each_subscription(everything) if exclude_old else everything
+        latest = _newest_of_each(everything) if exclude_old else everything
         answer["latest_receipt"] = latest_receipt
         answer["latest_receipt_info"] = [_latest_row(row) for row in reversed(latest) if row.in_receipt()]
-        answer["pending_renewal_info"] = [_renewal_row(row) for row in _newest_of_each_subscription(subscriptions)]
+        answer["pending_renewal_info"] = [_renewal_row(row) for row in _newest_of_each(subscriptions)]
     return answer
 
 
@@ -206,13 +206,12 @@ def _renewal_row(transaction: Transaction) -> Answer:
     }
 
 
-def _newest_of_each_subscription(transactions: Iterable[Transaction]) -> list[Transaction]:
-    """Of the transactions of one subscription only the newest; everything that is no subscription stays."""
+def _newest_of_each(transactions: Iterable[Transaction]) -> list[Transaction]:
+    """Of the transactions with one original only the newest; what is no subscription is its own original, and stays."""
     newest: dict[str, Transaction] = {}
     for transaction in transactions:
-        key = transaction.original_transaction_id if transaction.renews else transaction.transaction_id
-        newest.pop(key, None)
-        newest[key] = transaction
+        newest.pop(transaction.original_transaction_id, None)
+        newest[transaction.original_transaction_id] = transaction
     return list(newest.values())
 
 

@@ -60,16 +60,18 @@ class WaitingRoom:
         return True
 
     def close(self) -> None:
-        """Ends the thread and sends everybody away."""
-        self._closed.set()
-        self._occupied.set()
-        self._sleeper.interrupt()
+        """Sends everybody away and ends the thread. Once is enough."""
         with self._lock:
-            thread, guests = self._thread, [guest for group in self._guests.values() for guest in group]
-        for guest in guests:
-            guest.set()
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            self._occupied.set()
+            self._wake(self._guests)
+            thread = self._thread
+        self._sleeper.interrupt()
         if thread is not None:
-            thread.join(timeout=2 * AWAY_S)
+            thread.join()
+        self._sleeper.close()
 
     def _wait(self, awaited: Awaited, within_s: float) -> None:
         guest = threading.Event()
@@ -82,10 +84,10 @@ class WaitingRoom:
     def _enter(self, awaited: Awaited, guest: threading.Event) -> None:
         with self._lock:
             self._guests[awaited].append(guest)
+            self._occupied.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._attend, name="waiting-room", daemon=True)
                 self._thread.start()
-        self._occupied.set()
         self._sleeper.interrupt()  # it may have become final before the listening began: look once more
 
     def _leave(self, awaited: Awaited, guest: threading.Event) -> None:
@@ -93,14 +95,13 @@ class WaitingRoom:
             self._guests[awaited].remove(guest)
             if not self._guests[awaited]:
                 del self._guests[awaited]
-            if not self._guests:
+            if not self._guests and not self._closed.is_set():
                 self._occupied.clear()
 
     def _attend(self) -> None:
         while not self._closed.is_set():
             self._occupied.wait()
             self._closed.wait(PAUSE_S if self._listen() else AWAY_S)
-        self._sleeper.close()
 
     def _listen(self) -> bool:
         """Sleeps until the journal has grown, then wakes those whose purchase is final. False: the database is away."""
@@ -109,17 +110,18 @@ class WaitingRoom:
             with self._lock:
                 awaited = list(self._guests)
             if awaited:
-                self._wake(transact(self._engine, lambda connection: _final_among(connection, awaited)))
+                final = transact(self._engine, lambda connection: _final_among(connection, awaited))
+                with self._lock:
+                    self._wake(final)
         except (DatabaseUnavailable, SQLAlchemyError) as error:  # the thread has to live on
             log.warning("who waits for a purchase has to wait longer", error=type(error).__name__)
             return False
         return True
 
     def _wake(self, final: Iterable[Awaited]) -> None:
-        with self._lock:
-            for awaited in final:
-                for guest in self._guests.get(awaited, ()):
-                    guest.set()
+        for awaited in final:
+            for guest in self._guests.get(awaited, ()):
+                guest.set()
 
 
 def _final_among(connection: Connection, awaited: list[Awaited]) -> list[Awaited]:

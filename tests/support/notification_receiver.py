@@ -47,6 +47,8 @@ def receiver(*, answers: Sequence[int] = ()) -> Iterator[Receiver]:
             answer = b"" if status == 204 else b"heard"
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
+            if 300 <= status < 400:
+                self.send_header("Location", receiving.url)
             self.end_headers()
             self.wfile.write(answer)
 

@@ -58,6 +58,16 @@ def waker(engine: Engine) -> Iterator[Waker]:
     waker.close()
 
 
+@pytest.fixture(autouse=True)
+def logged(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What the runtime logs, tracebacks in full."""
+    lines = io.StringIO()
+    processors: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    log = structlog.wrap_logger(structlog.PrintLogger(lines), processors=processors)
+    monkeypatch.setattr("shared.bus.consumer.log", log)
+    return lines
+
+
 class Effects:
     """A handler that writes a row for each event, and remembers what it was called with."""
 
@@ -365,15 +375,6 @@ class TestWhatAHandlerMaySay:
 
 
 class TestErrorsThatOperatorsRead:
-    @pytest.fixture
-    def logged(self, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-        """What the runtime logs, tracebacks in full."""
-        lines = io.StringIO()
-        processors: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        log = structlog.wrap_logger(structlog.PrintLogger(lines), processors=processors)
-        monkeypatch.setattr("shared.bus.consumer.log", log)
-        return lines
-
     @pytest.mark.parametrize(
         "statement",
         [

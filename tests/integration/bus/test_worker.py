@@ -257,7 +257,6 @@ class TestABrokerThatFails:
                 redis.flushall()
             all_handled(bus, event_ids)
 
-    @pytest.mark.slow
     def test_one_that_is_frozen_holds_the_courier_up_for_seconds_only_and_nothing_is_lost(
         self, bus: Bus, worker: Worker, courier: Courier, publisher: CeleryPublisher, redis: Redis
     ) -> None:

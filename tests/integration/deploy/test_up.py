@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from deploy.processes import PROCESSES
+from deploy.settings import StackSettings
 from tests.support.processes import processes_naming, runs
 from tests.support.stack import as_environment, child_environment, own_settings, reachable_directory, wait_until
 
@@ -60,10 +61,11 @@ class Terminal:
 
 
 @contextmanager
-def terminal(directory: Path, *options: str, **values: object) -> Iterator[Terminal]:
-    """Starts `purser up` in that directory; kills what is left of it when the test is over."""
+def terminal(settings: StackSettings, *options: str) -> Iterator[Terminal]:
+    """Starts `purser up` with these settings; kills what is left of it when the test is over."""
+    directory = settings.data_dir
     screen = directory / "screen"
-    env = {**child_environment(), **as_environment(own_settings(directory, **values))}
+    env = {**child_environment(), **as_environment(settings)}
     with screen.open("wb") as output:
         process = subprocess.Popen(
             [PURSER, "up", *options], env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -83,7 +85,7 @@ def directory() -> Iterator[Path]:
 
 def test_the_demo_from_the_wheels_then_a_death_then_ctrl_c(directory: Path) -> None:
     """From the wheels: the steps are shown in order; what dies comes back; Ctrl-C ends it well and leaves nothing."""
-    with terminal(directory, embedded="wheels") as shown:
+    with terminal(own_settings(directory, embedded="wheels")) as shown:
         shown.wait_for("Ctrl-C stops everything.")
         steps = re.findall(r"^  ✓ (.+?) +\d+(?:\.\d)? m?s   \S", shown.text(), flags=re.MULTILINE)
         assert tuple(steps) == STEPS
@@ -96,14 +98,17 @@ def test_the_demo_from_the_wheels_then_a_death_then_ctrl_c(directory: Path) -> N
         assert "nothing is left running" in shown.text()
 
 
-def test_kill_9_leaves_nothing_and_the_next_start_finds_the_data(directory: Path) -> None:
-    with terminal(directory, "--no-demo", "--no-flower") as first:
+def test_kill_9_leaves_nothing_and_a_start_at_once_waits_for_that_and_finds_the_data(directory: Path) -> None:
+    settings = own_settings(directory)
+    with terminal(settings, "--no-demo", "--no-flower") as first:
         first.wait_for("Ctrl-C stops everything.")
         made = (directory / "embedded.json").read_text()
-        offspring = first.offspring()
+        left = first.offspring()
         first.process.kill()
-        first.ends_and_leaves_nothing(offspring)
-    with terminal(directory, "--no-demo", "--no-flower") as second:
+        first.process.wait()
+    with terminal(settings, "--no-demo", "--no-flower") as second:
+        second.wait_for("PostgreSQL's data in place")
+        assert not [pid for pid in left if runs(pid)]
         second.wait_for("Ctrl-C stops everything.")
         assert (directory / "embedded.json").read_text() == made
         offspring = second.offspring()
@@ -112,7 +117,7 @@ def test_kill_9_leaves_nothing_and_the_next_start_finds_the_data(directory: Path
 
 
 def test_a_terminal_that_is_closed_while_it_starts_leaves_nothing(directory: Path) -> None:
-    with terminal(directory, "--no-demo") as closed:
+    with terminal(own_settings(directory), "--no-demo") as closed:
         closed.wait_for("database migrated")
         wait_until(lambda: len(closed.offspring()) > len(PROCESSES), within_s=60, what="the start of all processes")
         offspring = closed.offspring()

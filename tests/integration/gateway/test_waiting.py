@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,6 @@ def show(gateway: Gateway, purchase: PurchaseId, **headers: str) -> TestResponse
     return gateway.client().get(f"/v1/purchases/{purchase}", headers=gateway.as_user() | headers)
 
 
-def waiting_for(gateway: Gateway, pool: ThreadPoolExecutor, purchase: PurchaseId, seconds: int) -> Future[TestResponse]:
-    """A request that waits already when this returns: it has been seen looking at the purchase in vain."""
-    waits = pool.submit(show, gateway, purchase, Prefer=f"wait={seconds}")
-    wait_until(lambda: listeners(gateway) > 0, what="a listener")
-    return waits
-
-
 def listeners(gateway: Gateway) -> int:
     sql = "select count(*) from pg_stat_activity where datname = current_database() and query like 'listen %%'"
     return int(gateway.bus.execute(sql)[0][0])
@@ -73,7 +67,8 @@ def test_who_waits_is_answered_as_soon_as_the_purchase_is_final(
     gateway: Gateway, elsewhere: ThreadPoolExecutor
 ) -> None:
     purchase = bought(gateway)
-    waits = waiting_for(gateway, elsewhere, purchase, 30)
+    waits = elsewhere.submit(show, gateway, purchase, Prefer="wait=30")
+    wait_until(lambda: listeners(gateway) > 0, what="a listener")
     assert not waits.done()
     began = SystemClock().monotonic()
     finish(gateway, purchase)
@@ -105,20 +100,14 @@ def test_when_the_time_is_up_the_answer_is_what_there_is(gateway: Gateway) -> No
     assert shown.headers["Preference-Applied"] == "wait=1"
 
 
-def test_beyond_the_seats_the_answer_comes_at_once(gateway: Gateway, elsewhere: ThreadPoolExecutor) -> None:
-    purchase = bought(gateway)
-    seated = [elsewhere.submit(show, gateway, purchase, Prefer="wait=30") for _ in range(SEATS)]
-
-    def is_full() -> bool:
-        response = show(gateway, purchase, Prefer="wait=1")
-        return response.status_code == 200 and "Preference-Applied" not in response.headers
-
-    wait_until(is_full, what="a full waiting room")
-    assert gateway.submit(str(next(NUMBERS))).status_code == 202  # and accepting goes on
-    finish(gateway, purchase)
-    assert [(response.result(timeout=20).json or {})["status"] for response in seated] == ["rejected"] * SEATS
-    again = bought(gateway)
-    assert "Preference-Applied" in show(gateway, again, Prefer="wait=1").headers  # the seats are free again
+def test_beyond_the_seats_the_answer_comes_at_once(database: str, tmp_path: Path) -> None:
+    with gateway_on(database, tmp_path, changes={"gateway_threads": 1}) as crowded:
+        began = SystemClock().monotonic()
+        submitted = crowded.submit(str(next(NUMBERS)), wait=30)
+        shown = show(crowded, PurchaseId((submitted.json or {})["id"]), Prefer="wait=30")
+        assert SystemClock().monotonic() - began < 15
+    assert (submitted.status_code, shown.status_code) == (202, 200)
+    assert "Preference-Applied" not in shown.headers
 
 
 def test_a_final_purchase_is_not_waited_for(gateway: Gateway) -> None:
@@ -158,13 +147,35 @@ def test_nobody_is_listened_for_before_the_first_who_waits(database: str, tmp_pa
         assert listeners(quiet) == 0
 
 
-def test_a_room_that_closes_sends_everybody_away(database: str, elsewhere: ThreadPoolExecutor) -> None:
+@pytest.fixture
+def room(database: str) -> Iterator[WaitingRoom]:
+    """A room with two seats, that nobody's purchase comes to an end in."""
     engine = connect_engine(database, role="purser_gateway", pool_size=4, application_name="gateway")
-    room = WaitingRoom(engine=engine, seats=1)
-    guest = elsewhere.submit(
-        room.until_final, app=AppId("game"), purchase_id=PurchaseId("pur_" + "a" * 26), within_s=300
-    )
-    wait_until(lambda: not room.until_final(app=AppId("game"), purchase_id=PurchaseId("pur_"), within_s=0))
-    room.close()
-    assert guest.result(timeout=20) is True
+    with closing(WaitingRoom(engine=engine, seats=SEATS)) as open_room:
+        yield open_room
     engine.dispose()
+
+
+def sit(room: WaitingRoom, within_s: float) -> bool:
+    return room.until_final(app=AppId("game"), purchase_id=PurchaseId("pur_" + "a" * 26), within_s=within_s)
+
+
+def sit_down(room: WaitingRoom) -> bool:
+    """Sits for long, as soon as there is a seat: whoever probes for one takes it for a moment."""
+    while not sit(room, 300):
+        pass
+    return True
+
+
+def test_a_room_has_so_many_seats_and_sends_everybody_away_when_it_closes(
+    room: WaitingRoom, elsewhere: ThreadPoolExecutor
+) -> None:
+    guests = [elsewhere.submit(sit_down, room) for _ in range(SEATS)]
+    wait_until(lambda: not sit(room, 0), what="a full room")
+    assert not any(guest.done() for guest in guests)
+    room.close()
+    assert [guest.result(timeout=20) for guest in guests] == [True] * SEATS
+
+
+def test_a_seat_is_free_again_when_its_guest_has_gone(room: WaitingRoom) -> None:
+    assert [sit(room, 0) for _ in range(3 * SEATS)] == [True] * 3 * SEATS

@@ -252,3 +252,10 @@ def test_pages_of_entries_meet_without_gap_or_overlap() -> None:
         if before is None:
             break
     assert seen == [7, 6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(("entries", "following"), [(2, None), (3, None), (4, 2)])
+def test_a_page_names_the_next_one_only_when_there_is_one(entries: int, following: int | None) -> None:
+    entry = WalletEntry("ent_1", "purchase", GEMS, 100, 100, 1, None, NOW)
+    wallets = MemoryWallets(entries=[replace(entry, version=version) for version in range(1, entries + 1)])
+    assert read_entries(wallets=wallets, key=ALICES, before=None, limit=3).next_before == following

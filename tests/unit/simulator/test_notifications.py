@@ -16,7 +16,7 @@ from shared.ids import TransactionId
 from simulator.certificates import Authority
 from simulator.domain import NotificationUnknown
 from simulator.faults import FaultBoard, Faults, NotificationFaults
-from simulator.notifications import RETRY_AFTER_H, Notification, NotificationSender, SenderUnavailable
+from simulator.notifications import Notification, NotificationSender, SenderUnavailable
 from simulator.signing import Signer
 from tests.support.notification_receiver import receiver
 from tests.support.seeded import seeded_ids
@@ -34,6 +34,7 @@ def sending(
     compression: float = AN_HOUR_IN_A_MILLISECOND,
     pending_max: int = 100,
     settled_max: int = 100,
+    room_timeout_s: float = 0.05,
 ) -> Iterator[NotificationSender]:
     board = FaultBoard(seeded_ids(3))
     board.put(Faults(notifications=faults or NotificationFaults()))
@@ -46,7 +47,7 @@ def sending(
             workers=2,
             pending_max=pending_max,
             settled_max=settled_max,
-            room_timeout_s=0.05,
+            room_timeout_s=room_timeout_s,
         )
     ) as sender:
         yield sender
@@ -100,7 +101,7 @@ def test_a_notification_is_posted_as_apple_posts_it_and_its_answer_is_kept(make:
 def test_200_to_206_is_delivered(make: Maker, status: int) -> None:
     with receiver(answers=[status]) as hook, sending(hook.url) as sender:
         sender.send(notification := make())
-        assert settled(sender, notification).state == "delivered"
+        assert results(settled(sender, notification)) == ["SUCCESS"]
 
 
 @pytest.mark.parametrize("status", [207, 302, 400, 401, 404, 500, 503])
@@ -112,6 +113,7 @@ def test_any_other_answer_is_followed_by_a_retry_with_the_same_payload(make: Mak
     assert first == second
     assert hook.bodies[0] == hook.bodies[1]
     assert results(done) == ["UNSUCCESSFUL_HTTP_RESPONSE_CODE", "SUCCESS"]
+    assert done.attempts[0].http_status == status
 
 
 def test_after_six_attempts_it_is_given_up(make: Maker) -> None:
@@ -122,12 +124,12 @@ def test_after_six_attempts_it_is_given_up(make: Maker) -> None:
 
 
 def test_the_retries_wait_as_long_as_apples_do_divided_by_the_compression(make: Maker) -> None:
-    """An hour is 2 ms here, so that the five waits are 2, 24, 48, 96 and 144 ms."""
+    """Apple waits 1, 12, 24, 48 and 72 hours; an hour is 2 ms here."""
     with receiver(answers=[503] * 6) as hook, sending(hook.url, compression=1_800_000) as sender:
         sender.send(notification := make())
         at = [attempt.at for attempt in settled(sender, notification).attempts]
     waited_ms = [(later - earlier).total_seconds() * 1000 for earlier, later in pairwise(at)]
-    assert all(waited >= hours * 2 for waited, hours in zip(waited_ms, RETRY_AFTER_H, strict=True))
+    assert all(waited >= hours * 2 for waited, hours in zip(waited_ms, (1, 12, 24, 48, 72), strict=True))
 
 
 def test_the_sandbox_tries_once(make: Maker) -> None:
@@ -155,6 +157,14 @@ def test_a_duplicate_is_the_same_notification_twice(make: Maker) -> None:
         sender.send(make())
         first, second = hook.wait_for_posts(2)
     assert first == second
+
+
+def test_a_duplicate_that_fails_is_not_retried_on_its_own(make: Maker) -> None:
+    always = NotificationFaults(duplicate=1)
+    with receiver(answers=[503, 503]) as hook, sending(hook.url, faults=always, compression=360) as sender:
+        sender.send(notification := make())
+        wait_until(lambda: len(sender.get(notification.id).attempts) == 2)
+        assert (sender.get(notification.id).retries, len(sender._jobs)) == (1, 1)
 
 
 def test_a_dropped_notification_arrives_only_when_it_is_sent_again(make: Maker) -> None:
@@ -213,6 +223,18 @@ def test_a_sender_without_room_says_so_and_has_room_again_later(make: Maker) -> 
             sender.wait_for_room()
         hook.wait_for_posts(4)
         sender.wait_for_room()
+
+
+def test_who_waits_for_room_goes_on_as_soon_as_there_is_some(make: Maker) -> None:
+    delayed = NotificationFaults(delay_ms=100)
+    with (
+        receiver() as hook,
+        sending(hook.url, faults=delayed, pending_max=1, room_timeout_s=30) as sender,
+    ):
+        sender.send(make())
+        started_s = CLOCK.monotonic()
+        sender.wait_for_room()
+        assert CLOCK.monotonic() - started_s < 15
 
 
 def test_only_so_many_settled_ones_are_remembered(make: Maker) -> None:
