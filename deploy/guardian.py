@@ -7,9 +7,11 @@ those that it gave as arguments:
     forget GROUP
 
 The end of the input means that the supervisor has ended, however it did. Then every group that is still watched gets
-its stop signal, and SIGKILL after its limit; the deepest first, which depend on the others. A process group, rather than a process, because Granian and Celery have
-children; a pipe, rather than Linux's parent-death signal, because that one neither reaches children's children nor
-exists elsewhere. It runs by path, on the standard library alone, in a session of its own.
+its stop signal, and SIGKILL after its limit; the deepest first, which depend on the others.
+
+A process group, rather than a process, because Granian and Celery have children; a pipe, rather than Linux's
+parent-death signal, because that one neither reaches children's children nor exists elsewhere. It runs by path, on the
+standard library alone, in a session of its own.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 LOOK_EVERY_S = 0.05
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,9 @@ def stop(watched: Iterable[Watched]) -> None:
         for one in remaining:
             if elapsed_s >= one.limit_s:
                 _send(os.killpg, one.group, signal.SIGKILL)
-        remaining = [one for one in remaining if elapsed_s < one.limit_s and _lives(one.group)]
-        pause.wait(LOOK_EVERY_S)
+        alive = living(one.group for one in remaining)
+        remaining = [one for one in remaining if elapsed_s < one.limit_s and one.group in alive]
+        pause.wait(LOOK_EVERY_S if remaining else 0)
 
 
 def _send(send: Callable[[int, int], None], target: int, number: int) -> None:
@@ -76,7 +81,18 @@ def _send(send: Callable[[int, int], None], target: int, number: int) -> None:
         send(target, number)
 
 
-def _lives(group: int) -> bool:
+def living(groups: Iterable[int]) -> set[int]:
+    """Which of the process groups have a process that runs.
+
+    Zombies do not count: they wait for a parent, and a container's first process may be one that never looks.
+    """
+    remaining = {group for group in groups if _exists(group)}
+    if not remaining or not (PROC / "self" / "stat").exists():
+        return remaining
+    return {group for group, state in _groups_and_states() if state not in "ZX"} & remaining
+
+
+def _exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -84,6 +100,14 @@ def _lives(group: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _groups_and_states() -> Iterator[tuple[int, str]]:
+    """Of every process (proc(5), stat: behind the name in parentheses come state, parent and process group)."""
+    for stat in PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone in the meantime
+            state, _, group, *_ = stat.read_text(errors="replace").rpartition(")")[2].split()
+            yield int(group), state
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import BinaryIO, Literal, Self
 
 from deploy.accounts import Account
 from deploy.errors import ProcessUnavailable
+from deploy.guardian import living
 from shared.clock import Clock
 
 LOOK_EVERY_S = 0.05
@@ -446,9 +447,7 @@ class _Child:
     def _await_empty_group(self) -> None:
         pause = threading.Event()
         for _ in range(int(GROUP_GONE_WITHIN_S / LOOK_EVERY_S)):
-            try:
-                os.killpg(self.pid, 0)
-            except (ProcessLookupError, PermissionError):
+            if not living([self.pid]):
                 return
             pause.wait(LOOK_EVERY_S)
 

@@ -161,15 +161,18 @@ select wallet.version, account.currency, account.balance
  where wallet.app = %(app)s and wallet.environment = %(environment)s and wallet.user_id = %(user_id)s
 """
 
+# The page first, along the index, so that a wallet of a million entries is read as fast as any.
 _READ_ENTRIES = """
-select entry.transfer_id, entry.position, transfer.kind, account.currency, entry.amount, entry.balance_after,
-       entry.wallet_version, transfer.purchase_id, transfer.created_at
-  from ledger.wallet
-  join ledger.entry on entry.wallet_id = wallet.id and entry.wallet_version < %(before)s
-  join ledger.transfer on transfer.id = entry.transfer_id
-  join ledger.account on account.id = entry.account_id
- where wallet.app = %(app)s and wallet.environment = %(environment)s and wallet.user_id = %(user_id)s
- order by entry.wallet_version desc limit %(limit)s
+select page.transfer_id, page.position, transfer.kind, account.currency, page.amount, page.balance_after,
+       page.wallet_version, transfer.purchase_id, transfer.created_at
+  from (select * from ledger.entry
+         where wallet_id = (select id from ledger.wallet
+                             where (app, environment, user_id) = (%(app)s, %(environment)s, %(user_id)s))
+           and wallet_version < %(before)s
+         order by wallet_version desc limit %(limit)s) as page
+  join ledger.transfer on transfer.id = page.transfer_id
+  join ledger.account on account.id = page.account_id
+ order by page.wallet_version desc
 """
 
 _VERSION_MAX: Final = 2**63 - 1
