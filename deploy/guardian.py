@@ -61,19 +61,25 @@ def stop_all(watched: Collection[Watched]) -> None:
 
 def stop(watched: Iterable[Watched]) -> None:
     """Asks every group's leader to stop, and ends what is left of each group when its limit has passed."""
-    remaining = list(watched)
+    remaining = _alive(watched)
     for one in remaining:
         _send(os.kill, one.group, one.signal)
     began = time.monotonic()
     pause = threading.Event()
     while remaining:
+        pause.wait(LOOK_EVERY_S)
         elapsed_s = time.monotonic() - began
+        remaining = _alive(remaining)
         for one in remaining:
             if elapsed_s >= one.limit_s:
                 _send(os.killpg, one.group, signal.SIGKILL)
-        alive = living(one.group for one in remaining)
-        remaining = [one for one in remaining if elapsed_s < one.limit_s and one.group in alive]
-        pause.wait(LOOK_EVERY_S if remaining else 0)
+        remaining = [one for one in remaining if elapsed_s < one.limit_s]
+
+
+def _alive(watched: Iterable[Watched]) -> list[Watched]:
+    candidates = list(watched)
+    groups = living(one.group for one in candidates)
+    return [one for one in candidates if one.group in groups]
 
 
 def _send(send: Callable[[int, int], None], target: int, number: int) -> None:

@@ -26,7 +26,7 @@ from shared.http import install_conventions
 from shared.ids import IdSource, system_ids
 from shared.jws import JwsVerifier
 from shared.log import configure_logging
-from shared.settings import EXAMPLE_SECRETS, checked_apps, checked_catalog, read, refuse
+from shared.settings import checked_apps, checked_catalog, read, refuse
 from shared.trust import trust_anchors
 
 ROLE: Final = "purser_gateway"
@@ -105,12 +105,9 @@ def _credentials(apps: Apps, clock: Clock) -> Credentials:
 
 
 def _ledger(settings: GatewaySettings) -> LedgerClient:
-    service_token = settings.service_token.get_secret_value()
-    if settings.production and service_token in EXAMPLE_SECRETS:
-        refuse("PURSER_SERVICE_TOKEN is the example's, and PURSER_PRODUCTION=1 refuses it")
     return LedgerClient(
         url=settings.ledger_url,
-        service_token=service_token,
+        service_token=settings.service_token.get_secret_value(),
         connections=settings.gateway_threads,
         connect_timeout_s=settings.ledger_connect_timeout_s,
         read_timeout_s=settings.ledger_read_timeout_s,

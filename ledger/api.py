@@ -67,19 +67,19 @@ def routes(*, queries: Queries, apps: Apps, service_token: str) -> Blueprint:
         if request.endpoint not in OPEN_ENDPOINTS:
             _require_service_token(service_token)
             app = _app(apps)
-            g.key_user = _user_for(app, UserId((request.view_args or {})["user_id"]))
-            g.key_app = app.id
+            g.user_id = _user_for(app, UserId((request.view_args or {})["user_id"]))
+            g.app_id = app.id
 
     # A user id may hold slashes: it is whatever the app's own login says.
     @blueprint.get("/v1/users/<path:user_id>/wallet")
     def wallet(user_id: str) -> Response:  # noqa: ARG001  read by identify
         query = read_query(WalletQuery)
-        return answer(queries.wallet(WalletKey(g.key_app, query.environment, g.key_user)))
+        return answer(queries.wallet(WalletKey(g.app_id, query.environment, g.user_id)))
 
     @blueprint.get("/v1/users/<path:user_id>/wallet/entries")
     def entries(user_id: str) -> Response:  # noqa: ARG001  read by identify
         query = read_query(EntriesQuery)
-        key = WalletKey(g.key_app, query.environment, g.key_user)
+        key = WalletKey(g.app_id, query.environment, g.user_id)
         before = None if query.after is None else int(query.after)
         return answer(_page(queries.entries(key, before=before, limit=query.limit)))
 

@@ -139,12 +139,13 @@ def array_literal(values: Iterable[str | int | UUID | datetime | None]) -> str:
 
     A list would do, but psycopg2 writes it out as ARRAY[…]: it quotes, and PostgreSQL parses, each element by itself.
     """
-    return "{" + ",".join(map(_element, values)) + "}"
+    return "{" + ",".join([_element(value) for value in values]) + "}"
 
 
 def _element(value: str | int | UUID | datetime | None) -> str:
     if value is None:
         return "NULL"
-    if isinstance(value, int | UUID):
-        return str(value)
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    text = str(value)
+    if '"' in text or "\\" in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

@@ -149,7 +149,7 @@ def ask_store(
 
     Raises TryLater when it does not say, Parked when it says that we are wrong.
     """
-    answer = store.verify(event.payload.receipt, app=apps.by_id[event.app])
+    answer = store.verify(event.payload.receipt, app=_app(apps, event.app))
     match answer:
         case StoreMisconfigured():
             raise Parked(f"verifyReceipt {answer.status}: {answer.detail}")
@@ -176,7 +176,7 @@ def settle_receipt(
     if isinstance(answer, ReceiptRefused):
         findings.rejections.append((event, Rejected(answer.code, f"{answer.detail} (status {answer.status})")))
         return _settle(findings, records=records, now=now)
-    refused = check_app(answer, app=apps.by_id[event.app].apple)
+    refused = check_app(answer, app=_app(apps, event.app).apple)
     claimed = refused or answer.find(event.payload.transaction_id)
     if isinstance(claimed, Rejected):
         findings.rejections.append((event, claimed))
@@ -231,6 +231,14 @@ def issue_account_tokens(events: Sequence[Event[AccountTokenIssued]], *, records
     return Handled(drafts)
 
 
+def _app(apps: Apps, app_id: AppId) -> App:
+    """Raises Parked: the file has lost an app whose purchases are still on their way."""
+    app = apps.by_id.get(app_id)
+    if app is None:
+        raise Parked(f"the app {app_id!r} is not in the apps file")
+    return app
+
+
 # ---- from proofs to statements ----------------------------------------------------------------------------------
 
 
@@ -246,7 +254,7 @@ def _signed_transaction(
     transaction = read_transaction(signed.claims)
     if isinstance(transaction, Rejected):
         return transaction
-    return check_app(transaction, app=apps.by_id[app_id].apple) or transaction
+    return check_app(transaction, app=_app(apps, app_id).apple) or transaction
 
 
 def _claim(event: Event[Payload], transaction: AppleTransaction, claimed_id: TransactionId) -> Statement:
@@ -271,7 +279,7 @@ def _notified(
         raise Parked(notification.detail)
     if notification.notification_type not in {"ONE_TIME_CHARGE", "REFUND"}:
         return None
-    if (refused := check_app(notification, app=apps.by_id[event.app].apple)) is not None:
+    if (refused := check_app(notification, app=_app(apps, event.app).apple)) is not None:
         raise Parked(f"{notification.notification_type}: {refused.detail}")
     transaction = _signed_transaction(notification.signed_transaction or "", event.app, signatures, apps, now)
     if isinstance(transaction, Rejected):

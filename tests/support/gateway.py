@@ -28,6 +28,7 @@ APP = "game"
 BUNDLE_ID, APP_APPLE_ID = "com.example.game", 1234567890
 CLIENT_KEY = "example-only-client-token-key-change-me"
 SERVER_KEY = "sk_example_only_change_me"
+SERVICE_TOKEN = "service-token-of-a-test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def gateway_on(
     root.write_bytes(chain.root.der)
     settings = GatewaySettings(
         database_url=SecretStr(database_url),
-        service_token=SecretStr("service-token-of-a-test"),
+        service_token=SecretStr(SERVICE_TOKEN),
         apps_file=EXAMPLES / "apps.toml",
         catalog_file=EXAMPLES / "catalog.toml",
         apple_root_files=str(root),

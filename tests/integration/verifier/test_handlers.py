@@ -286,6 +286,12 @@ class TestReceipts:
         assert "21003" in repr(draft.payload)
 
 
+def test_a_purchase_of_an_app_that_has_left_the_file_is_parked(connection: Connection, store: AppStore) -> None:
+    nobody = Apps.of(())
+    with pytest.raises(Parked, match="game"):
+        Desk(connection, store, nobody).handled(posted(store, "alice", store.transaction()))
+
+
 class Answers:
     """A store whose answer is given."""
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pytest
+import structlog
 from flask import Flask, Response
 from flask.testing import FlaskClient
 from pydantic import BaseModel, Field
-from structlog.testing import capture_logs
+from structlog.testing import LogCapture
 
 from shared.clock import ManualClock
 from shared.database import DatabaseUnavailable
@@ -178,14 +179,17 @@ def test_a_database_that_is_away_is_temporary(client: FlaskClient) -> None:
     assert int(response.headers["Retry-After"]) > 0
 
 
-def test_a_bug_is_told_by_its_trace_id_alone_and_logged_with_it(client: FlaskClient) -> None:
-    with capture_logs() as logs:
-        response = client.get("/fail/bug", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
+def test_a_bug_is_told_by_its_trace_id_alone_and_logged_with_it(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured = LogCapture()
+    monkeypatch.setattr("shared.http.log", structlog.wrap_logger(None, processors=[captured]))
+    response = client.get("/fail/bug", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
     assert response.status_code == 500
     assert b"hunter2" not in response.data
     assert b"Traceback" not in response.data
     assert (response.json or {})["trace_id"] == TRACE
-    (entry,) = logs
+    (entry,) = captured.entries
     assert entry["trace_id"] == TRACE
     assert entry["route"] == "/fail/<kind>"
     assert isinstance(entry["exc_info"], RuntimeError)

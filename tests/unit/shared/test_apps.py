@@ -1,0 +1,115 @@
+"""The apps file: read whole, and refused with a sentence that names what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.apps import AppsInvalid, WebhookEndpoint, load_apps, parse_apps
+from shared.ids import AppId
+
+EXAMPLE = Path("deploy/examples/apps.toml")
+ENDPOINT = """
+[[apps.webhooks]]
+id = "backend"
+url = "http://127.0.0.1:8091/hooks"
+secret = "whsec_c2VjcmV0"
+"""
+
+
+def app(*, id: str = "game", bundle_id: str = "com.example.game", more: str = "") -> str:
+    return f"""
+[[apps]]
+id = "{id}"
+name = "A game"
+[apps.apple]
+bundle_id = "{bundle_id}"
+{more}
+"""
+
+
+def tokens(text: str) -> str:
+    return app(more=f"[apps.client_tokens]\n{text}")
+
+
+class TestTheExample:
+    def test_it_is_read(self) -> None:
+        game = load_apps(EXAMPLE).by_id[AppId("game")]
+        assert (game.apple.bundle_id, game.apple.app_apple_id) == ("com.example.game", 1234567890)
+        assert (game.apple.sandbox, game.wallet.debt, game.wallet.client_may_spend) == ("separate", "negative", False)
+        assert game.server_keys[0].scopes == {"read", "spend", "grant", "admin"}
+        assert game.webhooks[0].wants("purchase.completed")
+
+    def test_an_app_is_found_by_its_bundle_id_too(self) -> None:
+        apps = load_apps(EXAMPLE)
+        assert [apps.by_bundle_id[each.apple.bundle_id] for each in apps] == list(apps)
+
+
+class TestDefaults:
+    def test_an_app_needs_no_more_than_its_names(self) -> None:
+        (game,) = parse_apps(app())
+        assert (game.client_tokens, game.server_keys, game.webhooks) == (None, (), ())
+
+    def test_a_webhook_without_a_list_of_events_wants_all_of_them(self) -> None:
+        (game,) = parse_apps(app(more=ENDPOINT))
+        assert game.webhooks[0].wants("wallet.credited")
+
+    def test_a_webhook_with_a_list_of_events_wants_those_alone(self) -> None:
+        (game,) = parse_apps(app(more=f'{ENDPOINT}events = ["wallet.credited"]'))
+        endpoint: WebhookEndpoint = game.webhooks[0]
+        assert endpoint.wants("wallet.credited")
+        assert not endpoint.wants("wallet.debited")
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("", "apps: Field required"),
+            ("apps = []", "at least one"),
+            ("[[apps]", "line 1"),
+            ('[[apps]]\nid = "game"', "apps.0.name: Field required"),
+            (app().replace("bundle_id", "bundle"), "apps.0.apple.bundle_id: Field required"),
+            (app(more='colour = "red"'), "apps.0.apple.colour: Extra inputs are not permitted"),
+            (app(more='sandbox = "maybe"'), "apps.0.apple.sandbox"),
+            (app() + app(bundle_id="com.example.other"), "two apps have the id 'game'"),
+            (app() + app(id="other"), "two apps have the apple.bundle_id 'com.example.game'"),
+            (tokens('algorithm = "HS256"'), "app 'game': client_tokens needs `key`"),
+            (tokens('algorithm = "HS256"\njwks_url = "https://a/jwks"'), "client_tokens needs `key`"),
+            (tokens(f'algorithm = "RS256"\nkey = "{"k" * 32}"'), "`public_key_file` or `jwks_url`"),
+            (tokens('algorithm = "ES256"\njwks_url = "x"\npublic_key_file = "y"'), "`public_key_file` or `jwks_url`"),
+            (tokens('algorithm = "none"\nkey = "x"'), "apps.0.client_tokens.algorithm"),
+            (tokens(f'algorithm = "HS256"\nkey = "{"k" * 31}"'), "at least 32 characters"),
+            (
+                app(more='[[apps.server_keys]]\nid = "backend"\nsha256 = "ABC"\nscopes = ["read"]'),
+                "server key 'backend': sha256 is 64 lower-case hexadecimal digits",
+            ),
+            (
+                app(more=f'[[apps.server_keys]]\nid = "backend"\nsha256 = "{"a" * 64}"\nscopes = ["everything"]'),
+                "apps.0.server_keys.0.scopes",
+            ),
+            (app(more=ENDPOINT * 2), "app 'game': two webhooks have the same id"),
+        ],
+    )
+    def test_it_is_named(self, text: str, sentence: str) -> None:
+        with pytest.raises(AppsInvalid) as refused:
+            parse_apps(text)
+        assert sentence in str(refused.value)
+
+    @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+    def test_public_keys_may_come_from_a_file_or_from_a_url(self, algorithm: str) -> None:
+        for source in ('public_key_file = "key.pem"', 'jwks_url = "https://login.example.com/jwks"'):
+            assert parse_apps(tokens(f'algorithm = "{algorithm}"\n{source}'))
+
+    def test_a_secret_in_a_field_that_is_refused_is_not_repeated(self) -> None:
+        with pytest.raises(AppsInvalid) as refused:
+            parse_apps(tokens('algorithm = "HS256"\nkey = ["do-not-repeat-me"]'))
+        assert "do-not-repeat-me" not in str(refused.value)
+
+    def test_a_file_that_is_missing_or_wrong_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(AppsInvalid, match=r"nowhere\.toml: No such file"):
+            load_apps(tmp_path / "nowhere.toml")
+        (tmp_path / "apps.toml").write_text("apps = 1")
+        with pytest.raises(AppsInvalid, match=r"apps\.toml: apps"):
+            load_apps(tmp_path / "apps.toml")
