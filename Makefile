@@ -25,8 +25,8 @@ $(BIN)/uv:
 # Installing is serialised: `make run` and `make test` may be started at the same moment.
 define install
 	@echo "installing $(1)"
-	@$(BIN)/python deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1)
-	@$(BIN)/python deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	@$(BIN)/python -I deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1)
+	@$(BIN)/python -I deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 endef
 
 $(RUN_STAMP): requirements/run.txt pyproject.toml | $(BIN)/uv

@@ -1,5 +1,7 @@
 """Runs a command while holding a lock file: `locked.py LOCKFILE COMMAND [ARGUMENT ...]`.
 
+Call it with `python -I`, so that no file beside it stands in for a module of the standard library.
+
 The Makefile uses it so that two makes installing into one environment take turns. It imports the standard library
 only, because it runs before anything is installed.
 """

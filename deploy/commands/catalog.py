@@ -6,7 +6,7 @@ import json
 
 import click
 
-from deploy.operator import json_option
+from deploy.desk import json_option
 from deploy.settings import StackSettings
 from shared.settings import checked_apps, checked_catalog, read
 

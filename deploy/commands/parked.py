@@ -7,7 +7,7 @@ from uuid import UUID
 
 import click
 
-from deploy.operator import database, json_option, show
+from deploy.desk import database, json_option, show
 
 consumer_option = click.option(
     "--consumer", help="Only this one's: verifier, verifier-store, ledger, notifier, webhooks."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.operator import database, json_option, show
+from deploy.desk import database, json_option, show
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
