@@ -17,16 +17,19 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | grep -vE '^(run|test):' | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 # ---- environments -----------------------------------------------------------------------------------------------
+# `make run` and `make test` may be started at the same moment: what makes the environment takes turns. The lock is our
+# own file beside it, because uv holds one of its own inside.
+LOCKED := $(PYTHON) -I deploy/locked.py $(VENV).lock
+
 $(BIN)/uv:
 	@test -n "$(PYTHON)" || { echo "Purser needs Python 3.11 or newer; none was found on PATH (set PYTHON=...)." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "making $(VENV)"
+	@$(LOCKED) sh -c 'test -x $@ || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }'
 
-# Installing is serialised: `make run` and `make test` may be started at the same moment.
 define install
 	@echo "installing $(1)"
-	@$(BIN)/python -I deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1)
-	@$(BIN)/python -I deploy/locked.py $(VENV)/.lock $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	@$(LOCKED) $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1)
+	@$(LOCKED) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 endef
 
 $(RUN_STAMP): requirements/run.txt pyproject.toml | $(BIN)/uv

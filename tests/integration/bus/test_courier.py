@@ -204,6 +204,15 @@ class TestHandingOver:
         bus.set(event_ids[2:], "due_at = clock_timestamp() + interval '1 minute'")
         assert courier_of().hand_over() == 0
 
+    def test_it_steps_over_what_another_courier_is_just_taking(self, bus: Bus, courier_of: CourierOf) -> None:
+        tokens = bus.tokens(15)
+        with bus.engine.begin() as other:
+            other.exec_driver_sql(
+                "select from journal.delivery where event_id = any(%(ids)s) for update", {"ids": tokens[:5]}
+            )
+            assert courier_of().hand_over() == 10
+        assert {event_id for event_id in tokens if is_handed(bus, event_id)} == set(tokens[5:])
+
     def test_two_couriers_hand_each_id_over_once(self, bus: Bus, courier_of: CourierOf) -> None:
         consumers = {VERIFIER: Consumer(VERIFIER, ids_per_message=20, ids_in_flight=10_000, lease_s=LEASE_S)}
         event_ids = bus.tokens(600)
@@ -227,6 +236,11 @@ class TestHandingOver:
         handed = brokers[0].ids() + brokers[1].ids()
         assert len(handed) == len(event_ids) + 30
         assert set(handed.values()) == {1}
+
+
+def is_handed(bus: Bus, event_id: EventId) -> bool:
+    row = bus.row(VERIFIER, event_id)
+    return row is not None and row.state == "handed"
 
 
 class TestWhatIsInFlight:

@@ -29,6 +29,23 @@ def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
     assert cleaned_up
 
 
+def test_a_second_signal_does_not_cut_short_what_unwinds_after_the_first() -> None:
+    unwound = False
+
+    def interrupted_work() -> None:
+        nonlocal unwound
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            unwound = True
+
+    with pytest.raises(Interrupted) as caught, interruptible():
+        interrupted_work()
+    assert unwound
+    assert caught.value.signal is signal.SIGINT
+
+
 def test_nohup_is_respected() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with interruptible():
