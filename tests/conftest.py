@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.stack import Servers, WholeSystem, reachable_directory, running_servers, running_system
+from tests.support.stack import Servers, reachable_directory, running_servers
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +38,3 @@ def database(servers: Servers) -> str:
 def module_database(servers: Servers) -> str:
     """`postgresql://…` of a fresh, migrated database for this module's tests."""
     return servers.migrated_database()
-
-
-@pytest.fixture(scope="session")
-def whole_system() -> Iterator[WholeSystem]:
-    """The whole system of `purser up`, Flower and the demo left out, for the whole session."""
-    with reachable_directory() as directory, running_system(directory) as system:
-        yield system

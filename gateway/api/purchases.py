@@ -118,10 +118,12 @@ def _await(services: Services, caller: Caller, wanted: PurchaseId, wait: _Wait) 
 
 def _wanted_wait() -> _Wait:
     """From `?wait=`, else from `Prefer` (RFC 7240, section 4.3), which is cut to what we allow or ignored."""
-    asked = read_query(documents.WaitQuery).wait
-    if asked is not None:
-        return _Wait(asked)
-    for preference in request.headers.get("Prefer", "").split(","):
+    asked = read_query(documents.WaitQuery).wait if request.query_string else None
+    return _Wait(asked) if asked is not None else _preferred_wait(request.headers.get("Prefer", ""))
+
+
+def _preferred_wait(preferences: str) -> _Wait:
+    for preference in preferences.split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         digits = value.strip().strip('"')
         if name.strip().lower() == "wait" and digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_MAX:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from deploy.processes import PROCESSES
 from tests.support.stack import wait_until
 from tests.support.system import System, at_once, client
 
@@ -161,6 +162,11 @@ def test_flower_shows_each_services_worker_and_each_task_by_its_events_name(syst
     assert bought["transaction_id"] not in text
     assert bought["signed_transaction"][:40] not in text
     assert requests.get(f"{addresses.flower}/api/tasks", timeout=10).status_code == 401
+
+
+def test_every_process_is_ready_when_the_stack_has_started(system: System) -> None:
+    states = {status.name: status.state for status in system.stack.status()}
+    assert states == dict.fromkeys(("postgres", "redis", *PROCESSES), "ready")
 
 
 def test_health_and_documents_are_there(system: System) -> None:

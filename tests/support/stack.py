@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Pause
 
-from deploy.addresses import Addresses
 from deploy.binaries import Choice
 from deploy.ports import free_port
 from deploy.postgres import PostgresServer, prepare_postgres
 from deploy.redis import RedisServer, prepare_redis
 from deploy.settings import PROJECT, StackSettings, inherited_environment
-from deploy.stack import Parts, Stack, Told
 from deploy.supervisor import Event, Supervisor
 from shared.clock import SystemClock
 from shared.ids import system_ids
@@ -101,19 +99,6 @@ def wait_until(condition: Callable[[], bool], *, within_s: float = 15.0, what: s
         pause.wait(0.02)
 
 
-@dataclass(frozen=True)
-class WholeSystem:
-    """Everything that `purser up` runs, on ports of its own."""
-
-    stack: Stack
-    settings: StackSettings
-    told: list[Told]
-
-    @property
-    def addresses(self) -> Addresses:
-        return self.stack.addresses
-
-
 def own_settings(data_dir: Path, **values: object) -> StackSettings:
     """Settings with free ports everywhere, and the example app with its webhook at a free port too."""
     ids = system_ids()
@@ -131,21 +116,3 @@ def as_environment(settings: StackSettings) -> dict[str, str]:
     """The PURSER_ variables that say what these settings say."""
     names = ("data_dir", "apps_file", "gateway_port", "ledger_port", "simulator_port", "flower_port", "embedded")
     return {f"PURSER_{name.upper()}": str(getattr(settings, name)) for name in names}
-
-
-@contextlib.contextmanager
-def running_system(data_dir: Path, *, parts: Parts | None = None, **values: object) -> Iterator[WholeSystem]:
-    """Starts the whole system below `data_dir`, and stops it at the end. Volatile: its data is thrown away."""
-    settings = own_settings(data_dir, **values)
-    told: list[Told] = []
-    stack = Stack(
-        settings=settings,
-        parts=parts or Parts(flower=False),
-        clock=SystemClock(),
-        ids=system_ids(),
-        tell=told.append,
-        durable=False,
-    )
-    with stack:
-        stack.start()
-        yield WholeSystem(stack=stack, settings=settings, told=told)

@@ -15,13 +15,12 @@ import jwt
 import requests
 from sqlalchemy import Engine, create_engine
 
-from deploy.ports import free_port
 from deploy.settings import PROJECT, StackSettings
 from deploy.stack import Parts, Stack
 from shared.clock import SystemClock
 from shared.ids import system_ids
 from tests.support.receiver import Receiver, receiving
-from tests.support.stack import reachable_directory, wait_until
+from tests.support.stack import own_settings, reachable_directory, wait_until
 
 CLIENT_KEY = "example-only-client-token-key-change-me"
 SERVER_KEY = "sk_example_only_change_me"
@@ -208,27 +207,12 @@ def running_system(*, webhooks: bool = True, durable: bool = False, **changes: A
 
 
 def _settings(directory: Path, receiver: Receiver | None, changes: dict[str, Any]) -> StackSettings:
-    ids = system_ids()
-    ports: set[int] = set()
-    for _ in range(4):
-        ports.add(free_port(bind="127.0.0.1", ids=ids, besides=ports))
-    gateway, ledger, simulator, flower = ports
+    settings = own_settings(directory, **changes)
     apps = (PROJECT / "deploy/examples/apps.toml").read_text(encoding="utf-8")
-    apps_file = directory / "apps.toml"
-    if receiver is None:
-        apps = apps[: apps.index("[[apps.webhooks]]")]
-    else:
-        apps = apps.replace("http://127.0.0.1:8091/hooks", receiver.url)
-    apps_file.write_text(apps, encoding="utf-8")
-    return StackSettings(
-        data_dir=directory / "data",
-        apps_file=apps_file,
-        gateway_port=gateway,
-        ledger_port=ledger,
-        simulator_port=simulator,
-        flower_port=flower,
-        **changes,
-    )
+    told = apps.index("[[apps.webhooks]]") if receiver is None else None
+    url = "" if receiver is None else receiver.url
+    settings.apps_file.write_text(apps[:told].replace("http://127.0.0.1:8091/hooks", url), encoding="utf-8")
+    return settings
 
 
 def at_once(work: Any, arguments: list[Any], *, threads: int = 16) -> list[Any]:

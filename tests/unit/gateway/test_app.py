@@ -26,6 +26,7 @@ bundle_id = "com.example.game"
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """What a gateway in production needs, all of it good."""
+    monkeypatch.setattr("gateway.app.configure_logging", lambda **_: None)  # it is for a whole process
     apps = tmp_path / "apps.toml"
     apps.write_text(OWN_APPS)
     for name, value in {

@@ -182,6 +182,46 @@ def test_a_known_token_ends_with_its_time(credentials: Credentials, clock: Manua
         credentials.authenticate(short)
 
 
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens whose signatures were looked at, in order."""
+    looked_at: list[str] = []
+    decode = jwt.decode
+
+    def counted(given: str, *args: Any, **options: Any) -> Any:
+        looked_at.append(given)
+        return decode(given, *args, **options)
+
+    monkeypatch.setattr("gateway.api.credentials.jwt.decode", counted)
+    return looked_at
+
+
+def test_a_token_is_verified_once_a_minute(credentials: Credentials, clock: ManualClock, verified: list[str]) -> None:
+    for _ in range(3):
+        credentials.authenticate(bearer(token()))
+    assert len(verified) == 1
+    clock.advance(CACHE_TTL_S)
+    credentials.authenticate(bearer(token()))
+    assert len(verified) == 2
+
+
+def test_only_so_many_tokens_are_remembered_and_the_least_used_goes(
+    credentials: Credentials, verified: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.api.credentials.CACHE_SIZE", 2)
+    alice, bob, carol = (token(sub=user) for user in ("alice", "bob", "carol"))
+    for each in (alice, bob, alice, carol, alice, bob):
+        credentials.authenticate(bearer(each))
+    assert verified == [alice, bob, carol, bob]
+
+
+def test_a_bad_token_is_not_remembered_as_a_good_one(credentials: Credentials, verified: list[str]) -> None:
+    for _ in range(2):
+        with pytest.raises(CredentialRejected):
+            credentials.authenticate(bearer(token(OTHER_KEY)))
+    assert len(verified) == 2
+
+
 # ---- public keys ------------------------------------------------------------------------------------------------
 
 
