@@ -1,0 +1,6 @@
+"""The gateway: thin HTTP in front of the journal. What it accepts is durable; what it answers is read back.
+
+consumes  HTTP: apps and their backends (/v1/…), the App Store (/webhooks/apple), operators (/healthz, /readyz)
+emits     receipt.submitted, transaction.submitted, notification.received, account_token.issued
+owns      nothing but the HTTP contract: purchases are read from the journal, wallets from the ledger's API
+"""

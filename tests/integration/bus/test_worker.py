@@ -54,6 +54,8 @@ class Worker:
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
+        """Returns when it consumes."""
+        logged = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.bus_worker", self.database_url, self.broker_url],
@@ -62,6 +64,7 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        wait_until(lambda: b" ready." in self.log.read_bytes()[logged:], within_s=90, what="the worker's readiness")
 
     def stop(self) -> int:
         assert self.process is not None
@@ -131,17 +134,6 @@ def courier(module_database: str, publisher: CeleryPublisher) -> Iterator[Courie
     engine.dispose()
 
 
-@pytest.fixture
-def couriering(courier: Courier) -> Iterator[None]:
-    """A courier at work."""
-    thread = threading.Thread(target=courier.run)
-    thread.start()
-    yield
-    courier.stop()
-    thread.join(PUBLISH_LIMIT_S)
-    assert not thread.is_alive()
-
-
 def effects(bus: Bus, event_ids: Sequence[EventId]) -> Counter[EventId]:
     """How often each of the events took effect."""
     rows = bus.execute("select event_id from verifier.effect where event_id = any(%(ids)s)", ids=list(event_ids))
@@ -156,6 +148,13 @@ def all_handled(bus: Bus, event_ids: Sequence[EventId], *, within_s: float = 60)
         what="the handling of all events",
     )
     assert effects(bus, event_ids) == Counter(event_ids)
+
+
+def all_are_handed(bus: Bus, event_ids: Sequence[EventId]) -> bool:
+    rows = bus.execute(
+        "select from journal.delivery where event_id = any(%(ids)s) and state <> 'handed'", ids=list(event_ids)
+    )
+    return not rows
 
 
 def tokens_of(bus: Bus, user_id: str) -> list[EventId]:
@@ -195,8 +194,9 @@ class TestAMessage:
         assert received["hostname"].startswith("verifier+verifier-store@")
         assert received["args"] == f"3 from {event_ids[0]}"
 
-    def test_events_of_both_kinds_are_handled_once_each(self, bus: Bus, worker: Worker, couriering: None) -> None:
-        all_handled(bus, bus.tokens(200) + bus.receipts(20))
+    def test_events_of_both_kinds_are_handled_once_each(self, bus: Bus, worker: Worker, courier: Courier) -> None:
+        with running(courier):
+            all_handled(bus, bus.tokens(200) + bus.receipts(20))
 
     def test_no_payload_is_ever_sent_to_the_broker_whatever_the_handler_makes_of_it(
         self, bus: Bus, worker: Worker, courier: Courier, redis: Redis, redis_url: str
@@ -250,10 +250,12 @@ class TestABrokerThatFails:
     def test_what_it_forgets_is_handed_over_again(
         self, bus: Bus, worker: Worker, courier: Courier, redis: Redis
     ) -> None:
+        assert worker.process is not None
         with running(courier):
-            event_ids: list[EventId] = []
-            for _ in range(5):
-                event_ids += bus.tokens(100) + bus.receipts(4)
+            event_ids = bus.tokens(100)
+            with frozen(worker.process.pid):
+                event_ids += bus.tokens(200) + bus.receipts(8)
+                wait_until(lambda: all_are_handed(bus, event_ids), what="the hand-over")
                 redis.flushall()
             all_handled(bus, event_ids)
 

@@ -1,0 +1,82 @@
+"""The house as it is built: every event has its class and its handlers, every queue its worker, every room its files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.processes import PROCESSES
+from ledger import tasks as ledger_tasks
+from notifier import tasks as notifier_tasks
+from shared import events
+from shared.bus.routes import CONSUMERS, LEDGER, NOTIFIER, SUBSCRIPTIONS, VERIFIER, VERIFIER_STORE, WEBHOOKS, types_for
+from verifier import tasks as verifier_tasks
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("gateway", "verifier", "ledger", "notifier")
+
+HANDLERS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
+    VERIFIER: verifier_tasks.local_checks,
+    VERIFIER_STORE: verifier_tasks.store_checks,
+    LEDGER: ledger_tasks.postings,
+    NOTIFIER: notifier_tasks.queueing,
+    WEBHOOKS: notifier_tasks.telling,
+}
+
+
+def handled_by(consumer: str) -> set[str]:
+    """The types that a consumer's handlers are registered for. Building the table calls none of what it is given."""
+    build = HANDLERS[consumer]
+    return set(build(**dict.fromkeys(inspect.signature(build).parameters)))
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_every_consumer_handles_exactly_what_it_subscribes_to(consumer: str) -> None:
+    assert handled_by(consumer) == set(types_for(CONSUMERS[consumer].name))
+
+
+def test_every_consumer_has_a_process_of_its_name() -> None:
+    assert set(CONSUMERS) <= set(PROCESSES)
+
+
+def test_every_process_is_a_service_of_the_compose_file() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    services = set(re.findall(r"^  ([a-z-]+):$", compose, flags=re.MULTILINE))
+    assert set(PROCESSES) | {"postgres", "redis", "migrate"} <= services
+
+
+def test_every_payload_class_is_registered_and_every_subscription_is_to_one() -> None:
+    classes = {each for each in vars(events).values() if isinstance(each, type) and issubclass(each, events.Payload)}
+    assert {each for each in classes if each is not events.Payload} == set(events.PAYLOADS.values())
+    assert set(SUBSCRIPTIONS) <= {name for name, _ in events.PAYLOADS}
+    assert set(events.OUTWARD) <= {name for name, consumers in SUBSCRIPTIONS.items() if NOTIFIER in consumers}
+
+
+def test_every_event_is_in_the_architectures_table() -> None:
+    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert [name for name, _ in events.PAYLOADS if f"`{name}`" not in architecture] == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_the_same_rooms(service: str) -> None:
+    rooms = {path.stem for path in (ROOT / service).iterdir()}
+    assert {"__init__", "app", "domain", "handlers", "settings", "store"} <= rooms
+    assert rooms & {"api", "tasks"}
+    docstring = (ROOT / service / "__init__.py").read_text(encoding="utf-8")
+    for said in ("consumes", "emits", "owns"):
+        assert said in docstring, f"{service}/__init__.py does not say what it {said}"
+
+
+def test_no_file_has_outgrown_its_room() -> None:
+    grown = {
+        str(path.relative_to(ROOT)): lines
+        for folder in (*SERVICES, "shared", "simulator", "deploy")
+        for path in (ROOT / folder).rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 600
+    }
+    assert grown == {}
