@@ -1,4 +1,4 @@
-"""The house as it is built: every event has its class and its handlers, every queue its worker, every room its files."""
+"""The house as it is built: every event has its class and handlers, every queue its worker, every room its files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ from deploy.processes import PROCESSES
 from ledger import tasks as ledger_tasks
 from notifier import tasks as notifier_tasks
 from shared import events
-from shared.bus.routes import CONSUMERS, LEDGER, NOTIFIER, SUBSCRIPTIONS, VERIFIER, VERIFIER_STORE, WEBHOOKS, types_for
+from shared.bus.routes import (
+    CONSUMERS,
+    LEDGER,
+    NOTIFIER,
+    SUBSCRIPTIONS,
+    VERIFIER,
+    VERIFIER_STORE,
+    WEBHOOKS,
+    ConsumerName,
+    types_for,
+)
 from verifier import tasks as verifier_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("gateway", "verifier", "ledger", "notifier")
 
-HANDLERS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
+HANDLERS: Mapping[ConsumerName, Callable[..., Mapping[str, Any]]] = {
     VERIFIER: verifier_tasks.local_checks,
     VERIFIER_STORE: verifier_tasks.store_checks,
     LEDGER: ledger_tasks.postings,
@@ -29,15 +39,15 @@ HANDLERS: Mapping[str, Callable[..., Mapping[str, Any]]] = {
 }
 
 
-def handled_by(consumer: str) -> set[str]:
+def handled_by(consumer: ConsumerName) -> set[str]:
     """The types that a consumer's handlers are registered for. Building the table calls none of what it is given."""
     build = HANDLERS[consumer]
     return set(build(**dict.fromkeys(inspect.signature(build).parameters)))
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
-def test_every_consumer_handles_exactly_what_it_subscribes_to(consumer: str) -> None:
-    assert handled_by(consumer) == set(types_for(CONSUMERS[consumer].name))
+def test_every_consumer_handles_exactly_what_it_subscribes_to(consumer: ConsumerName) -> None:
+    assert handled_by(consumer) == set(types_for(consumer))
 
 
 def test_every_consumer_has_a_process_of_its_name() -> None:
