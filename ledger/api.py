@@ -70,13 +70,12 @@ def routes(*, queries: Queries, apps: Apps, service_token: str) -> Blueprint:
             g.user_id = _user_for(app, UserId((request.view_args or {})["user_id"]))
             g.app_id = app.id
 
-    # A user id may hold slashes: it is whatever the app's own login says.
-    @blueprint.get("/v1/users/<path:user_id>/wallet")
+    @blueprint.get("/v1/users/<user:user_id>/wallet")
     def wallet(user_id: str) -> Response:  # noqa: ARG001  read by identify
         query = read_query(WalletQuery)
         return answer(queries.wallet(WalletKey(g.app_id, query.environment, g.user_id)))
 
-    @blueprint.get("/v1/users/<path:user_id>/wallet/entries")
+    @blueprint.get("/v1/users/<user:user_id>/wallet/entries")
     def entries(user_id: str) -> Response:  # noqa: ARG001  read by identify
         query = read_query(EntriesQuery)
         key = WalletKey(g.app_id, query.environment, g.user_id)

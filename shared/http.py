@@ -10,6 +10,8 @@ gives the app, on every response, an `X-Request-Id` (the caller's own if it is s
   (503 with `Retry-After`) and what nobody expected (500: the log has the traceback, the caller the trace id) become
   problems too;
 - `trace_id()`: the caller's (W3C Trace Context, `traceparent`), else a new one;
+- `<user:…>` in a path: a user id is whatever the app's own login says, slashes included, first, last and doubled ones
+  too. No path is redirected to one with fewer slashes: that would be another user's;
 - a limit on bodies (413). `read_body(Model)` and `read_query(Model)` check what came in against a pydantic model: a
   missing field or a wrong type is 400 `malformed-request` that names the field.
 
@@ -30,6 +32,7 @@ import msgspec
 from flask import Flask, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.routing import PathConverter
 
 from shared.database import DatabaseUnavailable
 from shared.ids import IdSource
@@ -52,6 +55,12 @@ _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[
 
 M = TypeVar("M", bound=BaseModel)
 CallerKind = Literal["client", "server"]
+
+
+class _UserInPath(PathConverter):
+    """Flask's own `path` takes no slash in front."""
+
+    regex = ".+?"
 
 
 class Problem(Exception):
@@ -132,7 +141,9 @@ def answer(document: Any, status: int = 200, *, headers: Mapping[str, str] | Non
 
 
 def install_conventions(app: Flask, *, ids: IdSource, body_bytes_max: int = BODY_BYTES_MAX) -> None:
-    """Makes the app behave as this module says. Call it once, before the first request."""
+    """Makes the app behave as this module says. Call it once, before its routes are added."""
+    app.url_map.merge_slashes = False
+    app.url_map.converters["user"] = _UserInPath
     app.config["MAX_CONTENT_LENGTH"] = body_bytes_max
     app.extensions["purser_ids"] = ids
     app.after_request(_name_request)

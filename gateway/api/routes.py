@@ -119,8 +119,8 @@ def install_routes(app: Flask, *, services: Services) -> None:
 
 
 def _rule(path: str) -> str:
-    """The path as Flask writes it. A user id may hold slashes: it is whatever the app's own login says."""
-    return path.replace("{user}", "<path:user>").replace("{purchase}", "<purchase>")
+    """The path as Flask writes it."""
+    return path.replace("{user}", "<user:user>").replace("{purchase}", "<purchase>")
 
 
 def _guarded(route: Route, services: Services) -> Callable[..., Response]:

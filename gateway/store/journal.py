@@ -32,7 +32,7 @@ select id, type, version, app, subject, user_id,
                              else '{}' end::jsonb)::text,
        trace_id, causation_id, occurred_at, recorded_at
   from journal.event
- where id = any(%(ids)s::uuid[]) and app = %(app)s
+ where id = any(%(ids)s::uuid[])
  order by id
 """
 
@@ -93,7 +93,7 @@ class PostgresJournal:
             head = journal.head(connection, app=app, subject=purchase_id)
             if head is None:
                 return []
-            events = _with_causes(connection, app, _events(connection, app, _ids_of(connection, head)))
+            events = _with_causes(connection, _events(connection, _ids_of(connection, head)))
             deliveries = journal.pending(connection, [event.id for event in events])
             return entries(events, [_delivery(pending) for pending in deliveries])
 
@@ -121,7 +121,7 @@ def _standings(connection: Connection, heads: Sequence[Head]) -> list[Standing]:
     words = {head.subject: head.word_event_id for head in heads if head.word_event_id is not None}
     if not words:
         return []
-    events = {event.id: event for event in _events(connection, heads[0].app, list(words.values()))}
+    events = {event.id: event for event in _events(connection, list(words.values()))}
     awaited = [event.id for event in events.values() if event.type in OPEN_WORDS]
     deliveries = [_delivery(pending) for pending in journal.pending(connection, awaited)] if awaited else []
     return [
@@ -142,15 +142,15 @@ def _ids_of(connection: Connection, head: Head) -> list[EventId]:
     return list(connection.exec_driver_sql(_IDS_OF_SUBJECT, parameters).scalars())
 
 
-def _events(connection: Connection, app: AppId, ids: Sequence[EventId]) -> list[Event[Payload]]:
-    parameters = {"app": app, "ids": [str(event_id) for event_id in ids]}
+def _events(connection: Connection, ids: Sequence[EventId]) -> list[Event[Payload]]:
+    parameters = {"ids": [str(event_id) for event_id in ids]}
     return [journal.event_from(row) for row in connection.exec_driver_sql(_EVENTS_WITHOUT_PROOFS, parameters)]
 
 
-def _with_causes(connection: Connection, app: AppId, events: list[Event[Payload]]) -> list[Event[Payload]]:
+def _with_causes(connection: Connection, events: list[Event[Payload]]) -> list[Event[Payload]]:
     for _ in range(CAUSES_DEPTH_MAX):
         causes = missing_causes(events)
-        found = _events(connection, app, causes) if causes else []
+        found = _events(connection, causes) if causes else []
         if not found:
             break
         events = [*events, *found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -11,7 +12,7 @@ from gateway.domain.purchases import receipt_proof, transaction_proof
 from gateway.handlers import receive_notification, submit_purchase
 from gateway.store.journal import PostgresJournal
 from shared.apps import load_apps
-from shared.bus.wake import Waker
+from shared.bus.wake import Sleeper, Waker
 from shared.database import connect_engine
 from shared.events import NotificationReceived, ReceiptSubmitted, TransactionSubmitted
 from shared.ids import AppId, UserId, notification_subject, system_ids
@@ -74,3 +75,22 @@ def test_a_notification_is_recorded_as_it_was_signed(gateway: Gateway, journal: 
     ((event_type, payload),) = gateway.events(notification_subject(app=GAME, store="apple", notification_id="n-1"))
     assert event_type == NotificationReceived.TYPE
     assert payload["signed_payload"] == token
+
+
+def test_whoever_sleeps_on_the_journal_is_woken_by_what_is_recorded_and_by_that_alone(
+    gateway: Gateway, journal: PostgresJournal
+) -> None:
+    engine = connect_engine(
+        gateway.bus.engine.url.render_as_string(False), role=None, pool_size=1, application_name="t"
+    )
+    with closing(Sleeper(engine)) as sleeper:
+        sleeper.wait(0)  # from here on it listens
+        signed = transaction_proof(
+            store="apple", signed_transaction=gateway.signed_transaction("4"), transaction_id=None
+        )
+        woken: list[bool] = []
+        for _ in range(2):
+            submit_purchase(signed, app=GAME, user_id=ALICE, journal=journal, trace_id=TRACE, now=gateway.clock.now())
+            woken.append(sleeper.wait(10 if not woken else 0.2))
+    engine.dispose()
+    assert woken == [True, False]

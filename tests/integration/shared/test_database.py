@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, ProgrammingError
@@ -153,15 +153,16 @@ def frozen(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-class TestArrayLiterals:
-    @pytest.fixture(scope="class")
-    def connection(self, module_database: str) -> Iterator[Connection]:
-        engine = connect_engine(module_database, role=None, pool_size=1, application_name="test")
-        with engine.connect() as connection:
-            yield connection
-        engine.dispose()
+@pytest.fixture(scope="module")
+def connection(module_database: str) -> Iterator[Connection]:
+    engine = connect_engine(module_database, role=None, pool_size=1, application_name="test")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+class TestArrayLiterals:
+    @settings(deadline=None)
     @given(values=st.lists(st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
     def test_any_texts_come_back_as_they_went_in(self, connection: Connection, values: list[str | None]) -> None:
         read = connection.exec_driver_sql("select %(values)s::text[]", {"values": array_literal(values)}).scalar_one()

@@ -120,6 +120,14 @@ def test_a_kept_connection_that_was_closed_costs_no_answer(ledger: FakeLedger) -
     assert [ask(client).status for _ in range(5)] == [200] * 5
 
 
+def test_no_proxy_of_the_environment_comes_between(ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert ask(client_of(ledger.url)).status == 200
+
+
 def test_a_ledger_that_is_not_there_is_temporary() -> None:
     with pytest.raises(LedgerUnavailable):
         ask(client_of("http://127.0.0.1:1"))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import pytest
 import structlog
@@ -58,6 +59,10 @@ def client() -> Iterator[FlaskClient]:
     def trace() -> Response:
         return answer({"trace_id": trace_id(), "again": trace_id()})
 
+    @app.get("/users/<user:user>/wallet")
+    def wallet(user: str) -> Response:
+        return answer({"user": user})
+
     @app.get("/fail/<kind>")
     def fail(kind: str) -> Response:
         raise {
@@ -70,6 +75,12 @@ def client() -> Iterator[FlaskClient]:
 
     with app.test_client() as testing:
         yield testing
+
+
+@pytest.mark.parametrize("user", ["a", "/a", "a/", "a//b", "/", "//", "a/wallet"])
+def test_a_user_of_a_path_is_that_user_whatever_slashes_it_has(client: FlaskClient, user: str) -> None:
+    response = client.get(f"/users/{quote(user, safe='')}/wallet")
+    assert (response.status_code, response.json) == (200, {"user": user})
 
 
 def test_an_answer_is_json_with_its_status_and_headers(client: FlaskClient) -> None:

@@ -34,7 +34,7 @@ from tests.support.apple_pki import segment
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOW_S = START.timestamp()
-KEY, OTHER_KEY = "k" * 32, "o" * 32
+KEY, OTHER_KEY = "k" * 64, "o" * 64
 SERVER_KEY = "sk_example_only_change_me"
 SERVER_KEY_SHA256 = "7506735a6bca2302fca43e50bcc8954b7fb65138b092fe9be1d160b544037926"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -167,7 +167,7 @@ def test_a_token_of_one_app_is_not_good_for_another(credentials: Credentials) ->
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512", "none"])
 def test_the_algorithm_is_the_one_that_the_app_names(credentials: Credentials, algorithm: str) -> None:
-    key = None if algorithm == "none" else "k" * 64
+    key = None if algorithm == "none" else KEY
     with pytest.raises(CredentialRejected):
         credentials.authenticate(bearer(token(key, algorithm)))
 
