@@ -9,15 +9,18 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NewType, TypeVar
+from typing import Annotated, Final, Literal, NewType, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.events import OUTWARD
 from shared.ids import AppId
 
 Scope = Literal["read", "spend", "grant", "admin"]
 EndpointId = NewType("EndpointId", str)
 Key = TypeVar("Key", bound=str)
+
+EVERY_EVENT: Final = "*"
 
 
 class AppsInvalid(ValueError):
@@ -76,16 +79,16 @@ class WebhookEndpoint(_Strict):
     id: EndpointId
     url: str
     secret: str
-    events: frozenset[str] = frozenset({"*"})
+    events: frozenset[str] = frozenset({EVERY_EVENT})
 
     def wants(self, event_type: str) -> bool:
-        return "*" in self.events or event_type in self.events
+        return EVERY_EVENT in self.events or event_type in self.events
 
 
 class App(_Strict):
-    """One mobile app. Its id is the audience of its client tokens."""
+    """One mobile app. Its id is the audience of its client tokens; it goes into headers, so it is printable ASCII."""
 
-    id: AppId
+    id: Annotated[AppId, Field(pattern=r"^[!-~]{1,128}$")]
     name: str
     client_tokens: ClientTokens | None = None
     server_keys: tuple[ServerKey, ...] = ()
@@ -107,7 +110,8 @@ class Apps:
 
     @classmethod
     def of(cls, apps: tuple[App, ...]) -> Apps:
-        """Raises AppsInvalid when two apps share an id or a bundle id."""
+        """Raises AppsInvalid when two apps share an id, a bundle id or a server key."""
+        _unique("server key", [(digest, app) for app in apps for digest in {key.sha256 for key in app.server_keys}])
         return cls(
             by_id=_unique("id", [(app.id, app) for app in apps]),
             by_bundle_id=_unique("apple.bundle_id", [(app.apple.bundle_id, app) for app in apps]),
@@ -157,9 +161,15 @@ def _check(app: App) -> None:
             raise AppsInvalid(
                 f"app {app.id!r}: server key {server_key.id!r}: sha256 is 64 lower-case hexadecimal digits"
             )
-    ids = [endpoint.id for endpoint in app.webhooks]
-    if len(set(ids)) != len(ids):
-        raise AppsInvalid(f"app {app.id!r}: two webhooks have the same id")
+    for name, ids in {
+        "webhooks": [endpoint.id for endpoint in app.webhooks],
+        "server keys": [server_key.id for server_key in app.server_keys],
+    }.items():
+        if len(set(ids)) != len(ids):
+            raise AppsInvalid(f"app {app.id!r}: two {name} have the same id")
+    for endpoint in app.webhooks:
+        if unknown := endpoint.events - {EVERY_EVENT, *OUTWARD}:
+            raise AppsInvalid(f"app {app.id!r}: webhook {endpoint.id!r}: there is no event {min(unknown)!r} to be told")
 
 
 def load_apps(path: Path) -> Apps:

@@ -163,6 +163,7 @@ class StoreTransaction:
     """One transaction as the store states it, in the store's own terms; times are UTC.
 
     `signed_at` is when the store said so (a receipt: when it answered): of two statements the newer counts.
+    `product_type` None: a receipt does not say, and the catalogue did not know the product.
     """
 
     store: Store
@@ -170,7 +171,7 @@ class StoreTransaction:
     transaction_id: TransactionId
     original_transaction_id: TransactionId
     product_id: str
-    product_type: ProductType
+    product_type: ProductType | None
     quantity: int
     purchased_at: datetime
     signed_at: datetime

@@ -61,6 +61,7 @@ class _UserInPath(PathConverter):
     """Flask's own `path` takes no slash in front."""
 
     regex = ".+?"
+    part_isolating = False
 
 
 class Problem(Exception):

@@ -186,7 +186,7 @@ def settle_receipt(
         findings.statements += [
             _rides_along(event, other)
             for other in answer.transactions
-            if other is not claimed and (other.transaction.product_type == "consumable" or other.revocation is not None)
+            if other is not claimed and (_may_be_consumable(other) or other.revocation is not None)
         ]
     return _settle(findings, records=records, now=now)
 
@@ -268,6 +268,10 @@ def _rides_along(event: Event[ReceiptSubmitted], transaction: AppleTransaction) 
     return Statement(
         event, transaction, claimant=event.user_id, claimed_id=claimed_id, revocation=transaction.revocation
     )
+
+
+def _may_be_consumable(statement: AppleTransaction) -> bool:
+    return statement.transaction.product_type in {"consumable", None}
 
 
 def _notified(

@@ -8,10 +8,9 @@ from uuid import UUID
 import click
 
 from deploy.desk import database, json_option, show
+from shared.bus.routes import CONSUMERS
 
-consumer_option = click.option(
-    "--consumer", help="Only this one's: verifier, verifier-store, ledger, notifier, webhooks."
-)
+consumer_option = click.option("--consumer", type=click.Choice(list(CONSUMERS)), help="Only this one's.")
 
 
 @click.group()

@@ -17,6 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.jwk_set_cache import JWKSetCache
 from jwt.utils import base64url_decode
 
 from gateway.domain.callers import Caller, Client, Server, UserIdInvalid, parse_user_id
@@ -35,6 +36,10 @@ JWKS_TIMEOUT_S: Final = 3.0
 JWKS_LIFESPAN_S: Final = 300
 JWKS_AWAY_S: Final = 2.0
 """After a failure nobody is asked for so long: a provider that hangs must not hold every thread."""
+JWKS_TURN_S: Final = 0.5
+"""One thread asks at a time; the others wait for what it brings, but no longer than this, for the same reason."""
+_USES: Final = {"sig", None}
+"""Of a provider's keys (RFC 7517, section 4.2), those that sign."""
 CACHE_SIZE: Final = 10_000
 CACHE_TTL_S: Final = 60.0
 """A verified token is believed for so long without another look at the key, and never beyond its own `exp`."""
@@ -152,23 +157,42 @@ class _ProviderKeys:
     """The public keys of a login provider (RFC 7517), fetched when they are needed and kept for a while."""
 
     def __init__(self, url: str, clock: Clock) -> None:
-        self._client = jwt.PyJWKClient(url, timeout=JWKS_TIMEOUT_S, lifespan=JWKS_LIFESPAN_S)
+        self._kept = JWKSetCache(JWKS_LIFESPAN_S)
+        self._client = jwt.PyJWKClient(url, timeout=JWKS_TIMEOUT_S)
+        self._client.jwk_set_cache = self._kept
         self._clock = clock
+        self._turn = threading.Lock()
         self._away_until_s = float("-inf")
 
     def key_for(self, token: str) -> Any:
         """The key that the token names. Raises KeysUnavailable, jwt.PyJWTError."""
-        if self._clock.monotonic() < self._away_until_s:
-            raise KeysUnavailable
         key_id = jwt.get_unverified_header(token).get("kid")
         if not isinstance(key_id, str):
             raise jwt.InvalidTokenError("no kid")
+        kept = self._kept_key(key_id)
+        return self._fetched_key(key_id) if kept is None else kept
+
+    def _kept_key(self, key_id: str) -> Any:
+        """The key if it was fetched lately, whether or not the provider answers now."""
+        kept = self._kept.get()
+        return next((each.key for each in kept or () if each.key_id == key_id and each.public_key_use in _USES), None)
+
+    def _fetched_key(self, key_id: str) -> Any:
+        if self._is_away() or not self._turn.acquire(timeout=JWKS_TURN_S):
+            raise KeysUnavailable
         try:
+            if self._is_away():  # since a moment ago: whoever had the turn before found out
+                raise KeysUnavailable
             return self._client.get_signing_key(key_id).key
         except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, ValueError, OSError) as error:
             self._away_until_s = self._clock.monotonic() + JWKS_AWAY_S
             log.warning("a login provider does not give its keys", url=self._client.uri, error=type(error).__name__)
             raise KeysUnavailable from error
+        finally:
+            self._turn.release()
+
+    def _is_away(self) -> bool:
+        return self._clock.monotonic() < self._away_until_s
 
 
 def _public_key(algorithm: str, path: Path) -> RSAPublicKey | EllipticCurvePublicKey:

@@ -1,4 +1,5 @@
-"""The journal's adapter: what the use-cases record and read. Recording is one statement, and so one transaction.
+"""The journal's adapter: what the use-cases record and read. Recording is one statement, and so one transaction;
+concurrent requests share it (`recorder`).
 
 Proofs (receipts, signed transactions) are large and nobody's to see again: reading leaves them in the database.
 """
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from gateway.domain.purchases import OPEN_WORDS, Delivery, Standing
 from gateway.domain.timelines import Entry, entries, missing_causes
+from gateway.store.recorder import GroupRecorder, Turn
 from shared.bus import journal
 from shared.bus.journal import Head, Pending
 from shared.bus.wake import Waker
@@ -53,7 +55,7 @@ class PostgresJournal:
     def __init__(self, *, engine: Engine, waker: Waker, ids: IdSource) -> None:
         self._engine = engine
         self._waker = waker
-        self._ids = ids
+        self._recorder = GroupRecorder(engine=engine, ids=ids)
 
     def record_once(
         self,
@@ -63,12 +65,7 @@ class PostgresJournal:
         reopen: Sequence[str] = (),
         repeat: Sequence[str] = (),
     ) -> bool:
-        def record(connection: Connection) -> EventId | None:
-            return journal.append_once(
-                connection, draft, ids=self._ids, fingerprint=fingerprint, reopen=reopen, repeat=repeat
-            )
-
-        recorded = transact(self._engine, record) is not None
+        recorded = self._recorder.record(Turn(draft, fingerprint=fingerprint, reopen=reopen, repeat=repeat))
         if recorded:
             self._waker.poke()
         return recorded

@@ -162,7 +162,7 @@ def _decide_purchase(
 
 def _mismatch(product: Product, transaction: StoreTransaction) -> str | None:
     """Why this product of the catalogue cannot be what was bought; None when it can."""
-    if product.type != transaction.product_type:
+    if transaction.product_type not in {None, product.type}:
         return f"the product {product.id!r} is {product.type} in the catalogue, {transaction.product_type} in the store"
     if not 1 <= transaction.quantity <= QUANTITY_MAX:
         return f"a quantity of {transaction.quantity} is not within 1 and {QUANTITY_MAX}"

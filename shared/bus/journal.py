@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared.bus.routes import SUBSCRIPTIONS
+from shared.database import array_literal
 from shared.events import WORD_RANK, Draft, Event, Payload, decode, encode
 from shared.ids import AppId, EventId, IdSource, UserId
 
@@ -66,17 +67,17 @@ _UPSERT_HEADS = (
 
 _APPEND = f"with heads as ({_UPSERT_HEADS}), events as ({_INSERT_EVENTS}) {_INSERT_DELIVERIES}"
 
-# A repeat leaves the head alone, so `heads` has no row, and neither the event nor its deliveries are written.
+# A repeat leaves the head alone, so `heads` has no row of it, and neither its event nor its deliveries are written.
 _APPEND_ONCE = f"""
 with heads as ({_UPSERT_HEADS}
         where known.word_type = any(%(reopen)s::text[])
           and (known.fingerprint is distinct from excluded.fingerprint
                or known.word_type = any(%(repeat)s::text[])
                   and known.updated_at < clock_timestamp() - make_interval(secs => {REPEAT_AFTER_S}))
-        returning subject),
-     events as ({_INSERT_EVENTS} where exists (select from heads)),
-     deliveries as ({_INSERT_DELIVERIES} where exists (select from heads))
-select exists (select from heads)
+        returning app, subject),
+     events as ({_INSERT_EVENTS} where (app, subject) in (select app, subject from heads) returning id),
+     deliveries as ({_INSERT_DELIVERIES} where event_id in (select id from events))
+select id from events
 """
 
 EVENT_COLUMNS: Final = (
@@ -116,7 +117,7 @@ def append(connection: Connection, drafts: Sequence[Draft], *, ids: IdSource) ->
     if not drafts:
         return []
     event_ids = [ids.event_id() for _ in drafts]
-    connection.exec_driver_sql(_APPEND, _parameters(drafts, event_ids, fingerprint=None))
+    connection.exec_driver_sql(_APPEND, _parameters(drafts, event_ids, fingerprints=[None] * len(drafts)))
     return event_ids
 
 
@@ -129,17 +130,33 @@ def append_once(
     reopen: Iterable[str] = (),
     repeat: Iterable[str] = (),
 ) -> EventId | None:
-    """Records the draft unless its subject is known already; None then.
+    """Records the draft unless its subject is known already; None then. See `append_each_once`."""
+    (event_id,) = append_each_once(
+        connection, [draft], ids=ids, fingerprints=[fingerprint], reopen=reopen, repeat=repeat
+    )
+    return event_id
+
+
+def append_each_once(
+    connection: Connection,
+    drafts: Sequence[Draft],
+    *,
+    ids: IdSource,
+    fingerprints: Sequence[bytes | None],
+    reopen: Iterable[str] = (),
+    repeat: Iterable[str] = (),
+) -> list[EventId | None]:
+    """Records each draft unless its subject is known already; None for those. No two may have the same subject.
 
     A known subject is taken up again when the word that counts in it is one of `reopen` and the fingerprint is another
     one; or, with the same fingerprint, when that word is one of `repeat` and a minute old. Concurrent callers with the
     same subject wait for each other, and one of them records.
     """
-    event_id = ids.event_id()
-    parameters = _parameters([draft], [event_id], fingerprint=fingerprint)
-    parameters |= {"reopen": list(reopen), "repeat": list(repeat)}
-    recorded = connection.exec_driver_sql(_APPEND_ONCE, parameters).scalar_one()
-    return event_id if recorded else None
+    event_ids = [ids.event_id() for _ in drafts]
+    parameters = _parameters(drafts, event_ids, fingerprints=fingerprints)
+    parameters |= {"reopen": array_literal(reopen), "repeat": array_literal(repeat)}
+    recorded = set(connection.exec_driver_sql(_APPEND_ONCE, parameters).scalars())
+    return [event_id if event_id in recorded else None for event_id in event_ids]
 
 
 def head(connection: Connection, *, app: AppId, subject: str) -> Head | None:
@@ -230,54 +247,60 @@ def event_from(row: Any) -> Event[Payload]:
 
 
 def _parameters(
-    drafts: Sequence[Draft], event_ids: Sequence[EventId], *, fingerprint: bytes | None
-) -> dict[str, list[Any]]:
-    ids = [str(event_id) for event_id in event_ids]
+    drafts: Sequence[Draft], event_ids: Sequence[EventId], *, fingerprints: Sequence[bytes | None]
+) -> dict[str, str]:
+    payloads = [draft.payload for draft in drafts]
     deliveries = [
-        (consumer, event_id, draft.payload.TYPE)
-        for draft, event_id in zip(drafts, ids, strict=True)
-        for consumer in SUBSCRIPTIONS.get(draft.payload.TYPE, ())
+        (consumer, event_id, payload.TYPE)
+        for payload, event_id in zip(payloads, event_ids, strict=True)
+        for consumer in SUBSCRIPTIONS.get(payload.TYPE, ())
     ]
-    return {
-        "id": ids,
-        "type": [draft.payload.TYPE for draft in drafts],
-        "version": [draft.payload.VERSION for draft in drafts],
-        "app": [draft.app for draft in drafts],
-        "subject": [draft.subject for draft in drafts],
-        "user_id": [draft.user_id for draft in drafts],
-        "payload": [encode(draft.payload).decode() for draft in drafts],
-        "trace_id": [draft.trace_id for draft in drafts],
-        "causation_id": [str(draft.causation_id) if draft.causation_id else None for draft in drafts],
-        "occurred_at": [draft.occurred_at for draft in drafts],
-        "d_consumer": [consumer for consumer, _, _ in deliveries],
-        "d_event_id": [event_id for _, event_id, _ in deliveries],
-        "d_type": [event_type for _, _, event_type in deliveries],
-        **_heads(drafts, ids, fingerprint=fingerprint),
+    columns: dict[str, Iterable[Any]] = {
+        "id": event_ids,
+        "type": (payload.TYPE for payload in payloads),
+        "version": (payload.VERSION for payload in payloads),
+        "app": (draft.app for draft in drafts),
+        "subject": (draft.subject for draft in drafts),
+        "user_id": (draft.user_id for draft in drafts),
+        "payload": (encode(payload).decode() for payload in payloads),
+        "trace_id": (draft.trace_id for draft in drafts),
+        "causation_id": (draft.causation_id for draft in drafts),
+        "occurred_at": (draft.occurred_at for draft in drafts),
+        "d_consumer": (consumer for consumer, _, _ in deliveries),
+        "d_event_id": (event_id for _, event_id, _ in deliveries),
+        "d_type": (event_type for _, _, event_type in deliveries),
+        **_heads(drafts, event_ids, fingerprints),
     }
+    return {name: array_literal(values) for name, values in columns.items()}
 
 
-def _heads(drafts: Sequence[Draft], ids: Sequence[str], *, fingerprint: bytes | None) -> dict[str, list[Any]]:
-    grouped: dict[tuple[str, str], list[tuple[Draft, str]]] = {}
-    for draft, event_id in zip(drafts, ids, strict=True):
-        grouped.setdefault((draft.app, draft.subject), []).append((draft, event_id))
-    rows = [_head_row(key, members, fingerprint) for key, members in sorted(grouped.items(), key=lambda item: item[0])]
+_Member = tuple[Draft, EventId, bytes | None]
+
+
+def _heads(
+    drafts: Sequence[Draft], event_ids: Sequence[EventId], fingerprints: Sequence[bytes | None]
+) -> dict[str, Iterable[Any]]:
+    grouped: dict[tuple[str, str], list[_Member]] = {}
+    for member in zip(drafts, event_ids, fingerprints, strict=True):
+        grouped.setdefault((member[0].app, member[0].subject), []).append(member)
+    rows = [_head_row(key, members) for key, members in sorted(grouped.items(), key=lambda item: item[0])]
     names = ("app", "subject", "user_id", "first", "last", "word", "type", "rank", "fingerprint")
     return {f"h_{name}": [row[position] for row in rows] for position, name in enumerate(names)}
 
 
-def _head_row(key: tuple[str, str], members: Sequence[tuple[Draft, str]], fingerprint: bytes | None) -> tuple[Any, ...]:
+def _head_row(key: tuple[str, str], members: Sequence[_Member]) -> tuple[Any, ...]:
     # `max` keeps the first of equals, so the members are looked at from the newest back.
-    word, word_id = max(reversed(members), key=lambda member: _rank(member[0]))
+    word, word_id, fingerprint = max(reversed(members), key=lambda member: _rank(member[0]))
     rank = _rank(word)
     return (
         *key,
-        next((draft.user_id for draft, _ in members if draft.user_id), None),
+        next((draft.user_id for draft, _, _ in members if draft.user_id), None),
         members[0][1],
         members[-1][1],
         word_id if rank else None,
         word.payload.TYPE if rank else None,
         rank,
-        fingerprint,
+        None if fingerprint is None else f"\\x{fingerprint.hex()}",
     )
 
 

@@ -229,7 +229,7 @@ class _Stated:
                 transaction_id=TransactionId(row.transaction_id),
                 original_transaction_id=TransactionId(row.original_transaction_id or row.transaction_id),
                 product_id=row.product_id,
-                product_type=self.product_types(row.product_id) or _likely_type(row),
+                product_type=self.product_types(row.product_id) or _evident_type(row),
                 quantity=row.quantity,
                 purchased_at=from_unix_ms(row.purchase_date_ms),
                 signed_at=self.signed_at,
@@ -241,9 +241,9 @@ class _Stated:
         )
 
 
-def _likely_type(row: _Row) -> ProductType:
-    """Of a product that the catalogue does not know: only subscriptions expire."""
-    return "consumable" if row.expires_date_ms is None else "auto_renewable"
+def _evident_type(row: _Row) -> ProductType | None:
+    """Of a product that the catalogue does not know: only subscriptions expire; of others nothing is said."""
+    return None if row.expires_date_ms is None else "auto_renewable"
 
 
 def _revocation(row: _Row) -> Revocation | None:

@@ -38,6 +38,13 @@ def test_an_unknown_command_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) 
     assert "No such command 'frobnicate'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["list"], ["retry", "--all"]])
+def test_a_consumer_that_there_is_not_is_a_wrong_call(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a typing error would read as "nothing is parked"."""
+    assert cli.run(["parked", *command, "--consumer", "leger"]) == 2
+    assert "'leger' is not one of" in capsys.readouterr().err
+
+
 def test_a_bad_variable_is_one_sentence_that_names_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

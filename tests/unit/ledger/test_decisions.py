@@ -93,6 +93,16 @@ def test_what_cannot_be_granted_is_parked_with_its_reason(event: Event[Any], rea
     assert decision.words == (PurchaseParked(event.payload.purchase_id, event.payload.transaction, reason),)
 
 
+@pytest.mark.parametrize("product", ["gems100", "adfree"])
+def test_what_was_parked_for_want_of_its_product_is_granted_once_the_catalogue_has_it(product: str) -> None:
+    """Of a product that the catalogue did not know, the verifier knew no type."""
+    event = verified(replace(transaction(product=product), product_type=None))
+    parked = decided(event, catalog=EMPTY_CATALOG)
+    completed, *others = decided(event, parked.known).words
+    assert isinstance(completed, PurchaseCompleted)
+    assert not others
+
+
 def test_that_a_purchase_is_parked_is_said_once_for_each_reason() -> None:
     event = verified(transaction(product_type="non_consumable"))
     first = decided(event, catalog=EMPTY_CATALOG)

@@ -29,6 +29,10 @@ bundle_id = "{bundle_id}"
 """
 
 
+def server_key(digit: str) -> str:
+    return f'[[apps.server_keys]]\nid = "backend"\nsha256 = "{digit * 64}"\nscopes = ["read"]\n'
+
+
 def tokens(text: str) -> str:
     return app(more=f"[apps.client_tokens]\n{text}")
 
@@ -90,6 +94,16 @@ class TestWhatIsRefused:
                 "apps.0.server_keys.0.scopes",
             ),
             (app(more=ENDPOINT * 2), "app 'game': two webhooks have the same id"),
+            (app(more=server_key("a") + server_key("b")), "app 'game': two server keys have the same id"),
+            (
+                app(more=server_key("a")) + app(id="other", bundle_id="com.example.other", more=server_key("a")),
+                f"two apps have the server key '{'a' * 64}'",
+            ),
+            (
+                app(more=f'{ENDPOINT}events = ["*", "purchase.complete"]'),
+                "app 'game': webhook 'backend': there is no event 'purchase.complete'",
+            ),
+            *((app(id=text), "apps.0.id: String should match") for text in ("", "игра", "a b", "x" * 129)),
         ],
     )
     def test_it_is_named(self, text: str, sentence: str) -> None:

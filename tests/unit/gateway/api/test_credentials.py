@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from shared.apps import App, AppleApp, Apps, ClientTokens, ServerKey
 from shared.clock import ManualClock
 from shared.ids import AppId
 from tests.support.apple_pki import segment
+from tests.support.stack import wait_until
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOW_S = START.timestamp()
@@ -360,6 +362,45 @@ def test_a_provider_out_of_order_is_temporary_and_asked_sparingly(
     provider.answer = lambda running: (200, running.jwks())
     clock.advance(JWKS_AWAY_S)
     assert by_provider.authenticate(provided()).app.id == "game"
+
+
+def test_a_provider_that_hangs_is_asked_by_one_request_and_holds_no_other(
+    by_provider: Credentials, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.api.credentials.JWKS_TURN_S", 0.05)
+    others_are_done = threading.Event()
+
+    def hang(running: Provider) -> tuple[int, bytes]:
+        others_are_done.wait(10)
+        return 200, running.jwks()
+
+    provider.answer = hang
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(by_provider.authenticate, provided())
+        wait_until(lambda: provider.asked == 1, what="the provider being asked")
+        for user in ("bob", "carol"):
+            with pytest.raises(KeysUnavailable):
+                by_provider.authenticate(provided(user=user))
+        others_are_done.set()
+        assert first.result().app.id == "game"
+    assert by_provider.authenticate(provided(user="bob")).app.id == "game"
+    assert provider.asked == 1
+
+
+def test_whoever_waited_for_a_provider_that_is_away_does_not_ask_again(
+    by_provider: Credentials, provider: Provider
+) -> None:
+    everybody_is_there = threading.Barrier(4)
+
+    def ask(user: str) -> None:
+        everybody_is_there.wait(10)
+        with pytest.raises(KeysUnavailable):
+            by_provider.authenticate(provided(user=user))
+
+    provider.answer = lambda _: (500, b"")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, ("alice", "bob", "carol", "dave")))
+    assert provider.asked == 1
 
 
 def test_a_token_is_believed_without_its_key_for_a_minute_at_most() -> None:

@@ -251,12 +251,12 @@ def test_of_two_rows_of_one_transaction_the_cancelled_one_counts_wherever_it_sta
     [
         ("com.example.game.gems100", ..., "consumable"),
         ("com.example.game.season", ..., "non_renewing"),
-        ("com.example.game.unknown", ..., "consumable"),
+        ("com.example.game.unknown", ..., None),
         ("com.example.game.unknown", "1769904000000", "auto_renewable"),
     ],
 )
-def test_the_type_of_a_product_is_the_catalogues_or_else_the_likely_one(
-    product_id: str, expires: object, product_type: str
+def test_the_type_of_a_product_is_the_catalogues_or_else_what_is_evident(
+    product_id: str, expires: object, product_type: str | None
 ) -> None:
     (statement,) = valid(answer(row(product_id=product_id, expires_date_ms=expires))).transactions
     assert statement.transaction.product_type == product_type
