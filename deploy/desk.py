@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PIPED_WIDTH = 1000
+"""Of a table that nobody looks at: a row is one line, so that grep finds whole rows."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -55,12 +58,16 @@ def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: s
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        # an event id is there to be copied, whole
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "event_id")
     for row in rows:
         table.add_row(*(_cell(getattr(row, column)) for column in columns))
-    Console().print(table)
+    console.print(table)
 
 
 def columns_of(row_class: type[Any]) -> list[str]:

@@ -154,6 +154,8 @@ def _check(app: App) -> None:
             raise AppsInvalid(
                 f"app {app.id!r}: client_tokens needs `key` for HS256, `public_key_file` or `jwks_url` for the others"
             )
+        if tokens.jwks_url is not None and not tokens.jwks_url.startswith(("https://", "http://")):
+            raise AppsInvalid(f"app {app.id!r}: client_tokens.jwks_url has to be http(s)://…")
         if tokens.key is not None and len(tokens.key) < 32:
             raise AppsInvalid(f"app {app.id!r}: client_tokens.key needs at least 32 characters (RFC 7518, section 3.2)")
     for server_key in app.server_keys:
@@ -161,10 +163,11 @@ def _check(app: App) -> None:
             raise AppsInvalid(
                 f"app {app.id!r}: server key {server_key.id!r}: sha256 is 64 lower-case hexadecimal digits"
             )
-    for name, ids in {
+    named: dict[str, list[str]] = {
         "webhooks": [endpoint.id for endpoint in app.webhooks],
         "server keys": [server_key.id for server_key in app.server_keys],
-    }.items():
+    }
+    for name, ids in named.items():
         if len(set(ids)) != len(ids):
             raise AppsInvalid(f"app {app.id!r}: two {name} have the same id")
     for endpoint in app.webhooks:

@@ -27,7 +27,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def rules(app: Flask) -> dict[tuple[str, str], str]:
     """Method and path of every rule that the application answers."""
     return {
-        (method, rule.rule.replace("<path:user>", "{user}").replace("<purchase>", "{purchase}")): rule.endpoint
+        (method, rule.rule.replace("<user:user>", "{user}").replace("<purchase>", "{purchase}")): rule.endpoint
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD"}
     }

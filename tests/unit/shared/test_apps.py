@@ -83,6 +83,7 @@ class TestWhatIsRefused:
             (tokens('algorithm = "HS256"\njwks_url = "https://a/jwks"'), "client_tokens needs `key`"),
             (tokens(f'algorithm = "RS256"\nkey = "{"k" * 32}"'), "`public_key_file` or `jwks_url`"),
             (tokens('algorithm = "ES256"\njwks_url = "x"\npublic_key_file = "y"'), "`public_key_file` or `jwks_url`"),
+            (tokens('algorithm = "RS256"\njwks_url = "login.example.com/jwks"'), "jwks_url has to be http"),
             (tokens('algorithm = "none"\nkey = "x"'), "apps.0.client_tokens.algorithm"),
             (tokens(f'algorithm = "HS256"\nkey = "{"k" * 31}"'), "at least 32 characters"),
             (

@@ -1,0 +1,39 @@
+"""What the operator's commands print: a table for people, whole lines for a pipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from deploy.desk import show
+
+EVENT_ID = "01a201b5-c187-7000-87db-0ceb79375372"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    event_id: str
+    error: str
+
+
+ROWS = [Row(EVENT_ID, "a reason " * 20)]
+COLUMNS = ["event_id", "error"]
+
+
+def test_in_a_pipe_a_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show(ROWS, COLUMNS, as_json=False, empty="")
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["event", "id", "error"]
+    assert row.split(maxsplit=1)[0] == EVENT_ID
+
+
+def test_on_a_narrow_terminal_an_event_id_stays_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    show(ROWS, COLUMNS, as_json=False, empty="")
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) > 2
+    assert EVENT_ID in shown[1]
