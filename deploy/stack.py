@@ -116,18 +116,27 @@ class Stack:
         """What every process is doing."""
         return self._supervisor.status() if self._supervisor is not None else []
 
+    def claim(self) -> DirectoryLock:
+        """Makes the data directory this stack's alone, until `stop`; `start` does it where it was not done before.
+
+        Raises DeployError with a sentence.
+        """
+        if self._lock is None:
+            _check(self._settings, self._parts)
+            self._make_data_dir()
+            self._lock = DirectoryLock(self._settings.data_dir, clock=self._clock, tell=self._note)
+        return self._lock
+
     def start(self) -> None:
         """Returns when every process is ready.
 
         Raises DeployError with a sentence, or KeyboardInterrupt's like from a signal handler; `stop` cleans up.
         """
-        _check(self._settings, self._parts)
-        self._make_data_dir()
-        self._lock = DirectoryLock(self._settings.data_dir, clock=self._clock, tell=self._note)
+        lock = self.claim()
         require_free(self._our_ports(), bind=self._settings.bind)
         remembered = self._remembered()
         self._supervisor = Supervisor(
-            log_dir=self.log_dir, clock=self._clock, on_event=self._tell, keep_open=(self._lock.descriptor,)
+            log_dir=self.log_dir, clock=self._clock, on_event=self._tell, keep_open=(lock.descriptor,)
         )
         self._start_servers(remembered, self._supervisor)
         self._addresses = addresses(self._settings, remembered)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
-
 from shared.settings import AppsSettings, DatabaseSettings, ProcessSettings, ServiceTokenSettings, WorkerSettings
 
 
@@ -13,5 +11,3 @@ class LedgerSettings(WorkerSettings, AppsSettings):
 
 class LedgerApiSettings(ProcessSettings, DatabaseSettings, AppsSettings, ServiceTokenSettings):
     """The internal API's configuration."""
-
-    service_token: SecretStr = Field(min_length=16)  # an empty one would let everybody in

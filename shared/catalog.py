@@ -104,6 +104,9 @@ def _check(product: Product, parsed: _File) -> None:
             raise CatalogInvalid(
                 f"product {product.id!r} gives {entitlement!r}, which is no entitlement of the catalogue"
             )
+    if product.type == "non_consumable" and product.grants:
+        # Restoring it makes a transaction with an id of its own (Apple: transactionId), which would be paid again.
+        raise CatalogInvalid(f"product {product.id!r} is bought once and restored at will, so it cannot grant currency")
     if product.type == "auto_renewable" and product.group is None:
         raise CatalogInvalid(f"product {product.id!r} renews, so it needs its subscription `group`")
 

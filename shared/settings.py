@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.apps import Apps, AppsInvalid, load_apps
@@ -18,6 +18,9 @@ from shared.catalog import Catalog, CatalogInvalid, load_catalog
 
 APPLE_ROOT_CA_G3_SHA256 = "63343abfb89a6a03ebb57e9b3f5fa7be7c4f5c756f3017b3a8c488c3653e9179"
 """Apple Root CA - G3, valid until 2039-04-30. Source: apple.com/certificateauthority."""
+
+SERVICE_TOKEN_LENGTH_MIN = 16
+"""Characters: what can be guessed is no secret."""
 
 EXAMPLE_SECRETS = frozenset(
     {
@@ -86,7 +89,7 @@ class TrustSettings(Piece):
 class ServiceTokenSettings(Piece):
     """The secret between the gateway and the ledger's internal API."""
 
-    service_token: SecretStr
+    service_token: SecretStr = Field(min_length=SERVICE_TOKEN_LENGTH_MIN)
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -284,6 +284,8 @@ def _notified(
     if notification.notification_type not in {"ONE_TIME_CHARGE", "REFUND"}:
         return None
     if (refused := check_app(notification, app=_app(apps, event.app).apple)) is not None:
+        if refused.code == "wrong_environment":
+            return None  # the app takes nothing from the sandbox: it was told, and that is all
         raise Parked(f"{notification.notification_type}: {refused.detail}")
     transaction = _signed_transaction(notification.signed_transaction or "", event.app, signatures, apps, now)
     if isinstance(transaction, Rejected):

@@ -69,6 +69,7 @@ class _Up:
         return self._exit_code
 
     def _bring_up(self, held: ExitStack) -> None:
+        self._stack.claim()  # before the demo's receiver: that its port is taken would say less about a second `up`
         app = demo_app(list(checked_apps(self._settings, production=False))) if self._with_demo else None
         receiver = None
         if app is not None and (endpoint := local_endpoint(app)) is not None:

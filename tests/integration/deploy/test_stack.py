@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from deploy.errors import DataInvalid, PortUnavailable, StackUnavailable
 from deploy.lock import DirectoryLock
 from deploy.stack import Parts, Stack, Told
+from shared.apps import load_apps
 from shared.clock import SystemClock
 from shared.ids import system_ids
 from tests.support.processes import processes_naming
@@ -75,6 +77,24 @@ def test_a_second_stack_on_the_same_directory_is_refused_with_the_first_ones_pro
         DirectoryLock(directory, clock=SystemClock(), tell=lambda _: None)
     first.release()
     DirectoryLock(directory, clock=SystemClock(), tell=lambda _: None).release()
+
+
+def test_a_second_up_is_told_of_the_first_one_and_not_of_a_port_that_the_first_one_holds(directory: Path) -> None:
+    settings = own_settings(directory)
+    (app,) = load_apps(settings.apps_file)
+    first = DirectoryLock(directory, clock=SystemClock(), tell=lambda _: None)
+    with socket.create_server(("127.0.0.1", urlsplit(app.webhooks[0].url).port or 0)):
+        ended = subprocess.run(
+            [PURSER, "up"],
+            env={**child_environment(), **as_environment(settings)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    first.release()
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"purser: Another `purser up` (process {os.getpid()}) uses {directory}")
 
 
 HOLDING = """

@@ -389,6 +389,15 @@ class TestNotifications:
         given = notified(store, "ONE_TIME_CHARGE", store.transaction(), environment="Sandbox")
         assert "environment" in desk.handled(given).parked[given.id]
 
+    def test_the_sandboxs_word_to_an_app_that_refuses_it_is_recorded_and_nothing_more(
+        self, connection: Connection, store: AppStore, apps: Apps
+    ) -> None:
+        (game,) = apps
+        strict = Apps.of((game.model_copy(update={"apple": game.apple.model_copy(update={"sandbox": "refuse"})}),))
+        given = notified(store, "REFUND", refunded(store.transaction(environment="Sandbox")))
+        handled = Desk(connection, store, strict).handled(given)
+        assert (list(handled.drafts), dict(handled.parked)) == ([], {})
+
     def test_one_notification_that_is_parked_leaves_the_others_of_its_batch_alone(
         self, desk: Desk, store: AppStore
     ) -> None:

@@ -86,6 +86,10 @@ class TestWhatIsRefused:
             parse_catalog(text)
         assert sentence in str(refused.value)
 
+    def test_currency_for_what_is_bought_once_is_refused_because_a_restore_would_be_paid_again(self) -> None:
+        with pytest.raises(CatalogInvalid, match="restored"):
+            parse_catalog(catalogue("grants = { gems = 100 }", type="non_consumable"))
+
     def test_the_largest_grant_times_the_largest_quantity_is_still_an_amount(self) -> None:
         largest = AMOUNT_MAX // QUANTITY_MAX
         product = parse_catalog(catalogue(f"grants = {{ gems = {largest} }}")).find(app=GAME, product_id="gems")
