@@ -52,6 +52,7 @@ def connect_engine(
         f"-c statement_timeout={timeout_s}s",
         f"-c lock_timeout={timeout_s}s",
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_S}s",
+        "-c synchronous_commit=on",  # a commit is what accepting rests on, whatever the server's default is
         "-c timezone=UTC",
         "-c jit=off",  # short statements only: compiling them costs more than it saves
     ]

@@ -7,8 +7,10 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 import redis
 import requests
@@ -19,7 +21,6 @@ from tests.support.system import System, at_once, running_system
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PURCHASES = 2_000
-PER_SECOND = 120
 USERS = 50
 KILLED = (
     "gateway",
@@ -44,50 +45,51 @@ def system() -> Iterator[System]:
 
 
 class Flow:
-    """Purchases that flow into a system from a thread of their own, paced over a time, each until it is accepted."""
+    """Purchases that flow into a system from threads of their own, each until it is accepted; as many as are let."""
 
-    def __init__(self, system: System, *, purchases: int, per_second: float) -> None:
+    def __init__(self, system: System, *, purchases: int) -> None:
         self._system = system
         self._bought = at_once(lambda _: system.buy(), list(range(purchases)), threads=8)
-        self._pause_s = 8 / per_second
-        self._stop = threading.Event()
+        self._numbers = iter(range(purchases))
+        self._let = threading.Semaphore(0)
+        self._lock = threading.Lock()
         self.accepted: dict[str, str] = {}
         self.errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._post, args=(share,)) for share in range(8)]
-
-    def __enter__(self) -> Flow:
+        self._threads = [threading.Thread(target=self._post, daemon=True) for _ in range(8)]
         for thread in self._threads:
             thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.join()
-
-    @property
-    def flows(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads)
+    def let(self, purchases: int) -> None:
+        """So many more may flow from now on."""
+        self._let.release(purchases)
 
     def go_on_by(self, purchases: int) -> None:
         """Waits until so many more are accepted."""
         wanted = len(self.accepted) + purchases
-        wait_until(
-            lambda: len(self.accepted) >= wanted or not self.flows, within_s=60, what=f"{purchases} more purchases"
-        )
+        wait_until(lambda: self._arrived(wanted), within_s=120, what=f"{purchases} more purchases")
 
-    def join(self) -> None:
-        for thread in self._threads:
-            thread.join()
+    def finish(self) -> None:
+        """Waits until all of them are accepted."""
+        wait_until(lambda: self._arrived(len(self._bought)), within_s=180, what="all purchases accepted")
+
+    def _arrived(self, wanted: int) -> bool:
         if self.errors:
             raise self.errors[0]
+        return len(self.accepted) >= wanted
 
-    def _post(self, share: int) -> None:
+    def _post(self) -> None:
         try:
-            for number in range(share, len(self._bought), len(self._threads)):
+            while (number := self._next()) is not None:
                 user_id = f"user-{number % USERS}"
                 self.accepted[self._system.post_until_accepted(user_id, self._body(number))] = user_id
-                self._stop.wait(self._pause_s)
-        except BaseException as error:  # noqa: BLE001  told to the test by join()
+        except BaseException as error:  # noqa: BLE001  told to the test, which waits for what is accepted
             self.errors.append(error)
+
+    def _next(self) -> int | None:
+        if not self._let.acquire(timeout=300):
+            return None
+        with self._lock:
+            return next(self._numbers, None)
 
     def _body(self, number: int) -> dict[str, Any]:
         """Every fourth one is a receipt, which waits on the store."""
@@ -98,12 +100,13 @@ class Flow:
 
 
 def test_every_process_may_be_killed_in_turn(system: System) -> None:
-    with Flow(system, purchases=PURCHASES, per_second=PER_SECOND) as flow:
-        for name in KILLED:
-            _kill_and_see_it_back(system, name)
-            flow.go_on_by(PURCHASES // (2 * len(KILLED)))
-        assert flow.flows, "the purchases came to an end before the kills did"
-        flow.join()
+    flow, share = Flow(system, purchases=PURCHASES), PURCHASES // len(KILLED)
+    for name in KILLED:
+        flow.let(share)
+        flow.go_on_by(share // 4)
+        _kill_and_see_it_back(system, name)  # while the rest of the share flows
+    flow.let(PURCHASES)
+    flow.finish()
     _all_completed_once(system, flow)
 
 
@@ -115,34 +118,27 @@ def _kill_and_see_it_back(system: System, name: str) -> None:
 
 def test_the_broker_may_be_wiped_and_frozen(system: System) -> None:
     broker = redis.Redis.from_url(system.stack.addresses.broker_url, socket_timeout=5)
-    with Flow(system, purchases=600, per_second=60) as flow:
-        for _ in range(3):
-            flow.go_on_by(60)
-            broker.flushall()
-        pid = system.pid("redis")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            # Accepting goes on while the broker hangs.
-            flow.go_on_by(100)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        flow.join()
+    flow = Flow(system, purchases=600)
+    for _ in range(3):
+        flow.let(120)
+        flow.go_on_by(60)
+        broker.flushall()
+    with _frozen(system, "redis"):
+        flow.let(600)
+        flow.go_on_by(100)  # accepting goes on while the broker hangs
+    flow.finish()
     _all_completed_once(system, flow)
 
 
 def test_without_postgres_it_says_503_and_goes_on_by_itself_afterwards(system: System) -> None:
     bought = system.buy()
-    pid = system.pid("postgres")
-    os.kill(pid, signal.SIGSTOP)  # not even a refusal: no answer at all
-    try:
+    with _frozen(system, "postgres"):  # not even a refusal: no answer at all
         response = system.post("waiting", {"signed_transaction": bought["signed_transaction"]})
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
         assert response.json()["code"]
-    finally:
-        os.kill(pid, signal.SIGCONT)
     restarts = _restarts(system)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(system.pid("postgres"), signal.SIGKILL)
     statuses = set()
 
     def accepted() -> bool:
@@ -189,6 +185,20 @@ def _eventually(system: System, condition: Callable[[], bool], *, what: str) -> 
         wait_until(condition, within_s=150, what=what)
     except AssertionError as error:
         raise AssertionError(f"{error}:\n{system.left_over()}") from error
+
+
+@contextmanager
+def _frozen(system: System, name: str) -> Iterator[None]:
+    """A process and its children stand still."""
+    process = psutil.Process(system.pid(name))
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.suspend()
+    try:
+        yield
+    finally:
+        for member in family:
+            member.resume()
 
 
 def _restarts(system: System) -> dict[str, int]:

@@ -56,6 +56,10 @@ class TestConnecting:
         assert said == {"role": "purser_ledger", "statement_timeout": "7s", "lock_timeout": "7s", "timezone": "UTC"}
         assert ask(engine, "show idle_in_transaction_session_timeout") == "1min"
 
+    def test_a_commit_waits_for_the_log_even_where_the_server_would_not(self, engine_of: EngineOf) -> None:
+        # The servers of the tests are volatile: their own default is off.
+        assert ask(engine_of(), "show synchronous_commit") == "on"
+
     def test_nothing_is_connected_before_it_is_used(self) -> None:
         connect_engine("postgresql://a:b@127.0.0.1:1/c", role=None, pool_size=1, application_name="test").dispose()
 
