@@ -66,6 +66,10 @@ test-fast: $(DEV_STAMP)  ## the tests that need no more than some seconds
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine
 	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py $(ARGS)
 
+.PHONY: bench
+bench: $(DEV_STAMP)  ## how fast the road is on this machine, beside references of the same run (some minutes)
+	@$(BIN)/python -m tests.benchmarks.road $(ARGS)
+
 .PHONY: check
 check: $(DEV_STAMP)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

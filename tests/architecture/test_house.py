@@ -72,6 +72,14 @@ def test_every_event_is_in_the_architectures_table() -> None:
     assert [name for name, _ in events.PAYLOADS if f"`{name}`" not in architecture] == []
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/operating.md"])
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rooms = "|".join((*SERVICES, "shared", "simulator", "deploy", "docs", "tests"))
+    named = set(re.findall(rf"[`(]((?:{rooms})/[\w./-]+)[`)]", text))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_has_the_same_rooms(service: str) -> None:
     rooms = {path.stem for path in (ROOT / service).iterdir()}
