@@ -157,7 +157,8 @@ def work(app: Celery, *, consumers: Sequence[ConsumerName], threads: int, log_le
     signals.setup_logging.connect(
         lambda **_: configure_logging(service=service, level=log_level), weak=False, dispatch_uid="purser"
     )
-    arguments = ["worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(consumers)}"]
+    # quiet: no banner among the JSON lines
+    arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(consumers)}"]
     app.worker_main([*arguments, f"--hostname={service}@%h", "--without-gossip", "--without-mingle"])
 
 
