@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -68,11 +68,6 @@ def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: s
     for row in rows:
         table.add_row(*(_cell(getattr(row, column)) for column in columns))
     console.print(table)
-
-
-def columns_of(row_class: type[Any]) -> list[str]:
-    """The columns of a row: its fields."""
-    return [field.name for field in fields(row_class)]
 
 
 def _plain(value: Any) -> Any:

@@ -52,7 +52,6 @@ class Payload:
     VERSION: ClassVar[int] = 1
 
 
-P = TypeVar("P", bound=Payload)
 P_co = TypeVar("P_co", bound=Payload, covariant=True)
 
 

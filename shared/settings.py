@@ -115,9 +115,9 @@ def checked_apps(settings: AppsSettings, *, production: bool) -> Apps:
         apps = load_apps(settings.apps_file)
     except AppsInvalid as error:
         refuse(f"PURSER_APPS_FILE: {error}")
-    if production:
-        for problem in example_secrets(apps):
-            refuse(f"PURSER_APPS_FILE: {settings.apps_file}: {problem}, and PURSER_PRODUCTION=1 refuses it")
+    if production and (problems := example_secrets(apps)):
+        where = f"PURSER_APPS_FILE: {settings.apps_file}"
+        refuse(*(f"{where}: {problem}, and PURSER_PRODUCTION=1 refuses it" for problem in problems))
     return apps
 
 

@@ -184,7 +184,7 @@ def settle_receipt(
         findings.statements.append(_claim(event, claimed, event.payload.transaction_id))
     if refused is None:
         findings.statements += [
-            _rides_along(event, other)
+            _claim(event, other, other.transaction.transaction_id, told=False)
             for other in answer.transactions
             if other is not claimed and (_may_be_consumable(other) or other.revocation is not None)
         ]
@@ -257,16 +257,11 @@ def _signed_transaction(
     return check_app(transaction, app=_app(apps, app_id).apple) or transaction
 
 
-def _claim(event: Event[Payload], transaction: AppleTransaction, claimed_id: TransactionId) -> Statement:
+def _claim(
+    event: Event[Payload], transaction: AppleTransaction, claimed_id: TransactionId, *, told: bool = True
+) -> Statement:
     return Statement(
-        event, transaction, claimant=event.user_id, claimed_id=claimed_id, told=True, revocation=transaction.revocation
-    )
-
-
-def _rides_along(event: Event[ReceiptSubmitted], transaction: AppleTransaction) -> Statement:
-    claimed_id = transaction.transaction.transaction_id
-    return Statement(
-        event, transaction, claimant=event.user_id, claimed_id=claimed_id, revocation=transaction.revocation
+        event, transaction, claimant=event.user_id, claimed_id=claimed_id, told=told, revocation=transaction.revocation
     )
 
 
@@ -324,6 +319,7 @@ def _meet(
 ) -> tuple[Record, list[Draft]]:
     """One statement meets the record of its transaction: the record afterwards, and what follows."""
     drafts: list[Draft] = []
+    record = record.stated(statement.transaction)
     holder = holders.get(statement.token) if statement.token else None
     claimant = statement.claimant or holder
     if claimant is not None:
@@ -339,9 +335,7 @@ def _meet(
                 drafts.append(_rejected(statement.event, decided, statement.transaction, now))
         elif record.user_id is None:
             record = record.claimed(claimant)
-            record = record.stated(statement.transaction)
             drafts.append(_verified(statement.event, record, now))
-    record = record.stated(statement.transaction)
     if statement.revocation is not None and statement.revocation.percentage_milli > record.refunded_milli:
         record = record.refunded(statement.revocation.percentage_milli)
         drafts.append(_refund(statement, statement.revocation, record, now))

@@ -35,7 +35,6 @@ SHORT_RETRY_MAX_S: Final = 60.0
 in the journal."""
 
 Fact = TypeVar("Fact")
-P = TypeVar("P", bound=Payload)
 
 Apply = Callable[[Connection, Sequence[Event[Any]]], Handled]
 Prepare = Callable[[Event[Any], int], Fact]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.apps import AppleApp
+from shared.catalog import QUANTITY_MAX
 from shared.events import StoreTransaction
 from shared.ids import TransactionId, UserId
 from verifier.domain.notifications import AppleNotification
 from verifier.domain.receipts import ReceiptValid
 from verifier.domain.transactions import REVOKED_WHOLLY_MILLI, AppleTransaction, Rejected
-
-QUANTITY_MAX = 10
-"""Apple: the most of a consumable that one purchase can hold."""
 
 
 @dataclass(frozen=True, slots=True)
