@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection
 
+from shared.database import array_literal
 from shared.events import StoreTransaction
 from shared.ids import AppId, PurchaseId, TransactionId, UserId
 from verifier.domain.records import Record, TransactionKey
@@ -86,21 +87,23 @@ class PostgresRecords:
         self._connection = connection
 
     def token_holders(self, tokens: Iterable[tuple[AppId, UUID]]) -> Mapping[tuple[AppId, UUID], UserId]:
-        wanted = _tokens(tokens)
-        if not wanted["tokens"]:
+        asked = list(tokens)
+        if not asked:
             return {}
+        wanted = _tokens(asked)
         self._connection.exec_driver_sql(_LOCK_TOKENS, wanted)
         rows = self._connection.exec_driver_sql(_HOLDERS, wanted)
         return {(app, token): user_id for app, token, user_id in rows}
 
     def issue_tokens(self, tokens: Mapping[tuple[AppId, UUID], UserId]) -> None:
         user_ids = [tokens[token] for token in sorted(tokens)]
-        self._connection.exec_driver_sql(_ISSUE_TOKENS, {**_tokens(tokens), "user_ids": user_ids})
+        self._connection.exec_driver_sql(_ISSUE_TOKENS, {**_tokens(tokens), "user_ids": array_literal(user_ids)})
 
     def lock(self, keys: Iterable[TransactionKey]) -> dict[TransactionKey, Record]:
-        wanted = _keys(keys)
-        if not wanted["transaction_ids"]:
+        asked = list(keys)
+        if not asked:
             return {}
+        wanted = _keys(asked)
         self._connection.exec_driver_sql(_CREATE, wanted)
         return _records(self._connection.exec_driver_sql(_LOCK, wanted))
 
@@ -113,12 +116,12 @@ class PostgresRecords:
             return
         parameters = {
             **_keys([record.key for record in changed]),
-            "user_ids": [record.user_id for record in changed],
-            "purchase_ids": [record.purchase_id for record in changed],
-            "account_tokens": [record.account_token for record in changed],
-            "signed_ats": [record.signed_at for record in changed],
-            "refunded_millis": [record.refunded_milli for record in changed],
-            "statements": [msgspec.json.encode(record.statement).decode() for record in changed],
+            "user_ids": array_literal(record.user_id for record in changed),
+            "purchase_ids": array_literal(record.purchase_id for record in changed),
+            "account_tokens": array_literal(record.account_token for record in changed),
+            "signed_ats": array_literal(record.signed_at for record in changed),
+            "refunded_millis": array_literal(record.refunded_milli for record in changed),
+            "statements": array_literal(msgspec.json.encode(record.statement).decode() for record in changed),
         }
         self._connection.exec_driver_sql(_SAVE, parameters)
 
@@ -131,18 +134,19 @@ class PostgresRecords:
         return frozenset(self._connection.exec_driver_sql(_CLAIMED, parameters).scalars())
 
 
-def _tokens(tokens: Iterable[tuple[AppId, UUID]]) -> dict[str, list[Any]]:
+def _tokens(tokens: Iterable[tuple[AppId, UUID]]) -> dict[str, str]:
     ordered = sorted(tokens)
-    return {"apps": [app for app, _ in ordered], "tokens": [str(token) for _, token in ordered]}
+    return {"apps": array_literal(app for app, _ in ordered), "tokens": array_literal(token for _, token in ordered)}
 
 
-def _keys(keys: Iterable[TransactionKey]) -> dict[str, list[Any]]:
+def _keys(keys: Iterable[TransactionKey]) -> dict[str, str]:
+    """In the order in which their rows are locked."""
     ordered = sorted(keys)
     return {
-        "apps": [key.app for key in ordered],
-        "stores": [key.store for key in ordered],
-        "environments": [key.environment for key in ordered],
-        "transaction_ids": [key.transaction_id for key in ordered],
+        "apps": array_literal(key.app for key in ordered),
+        "stores": array_literal(key.store for key in ordered),
+        "environments": array_literal(key.environment for key in ordered),
+        "transaction_ids": array_literal(key.transaction_id for key in ordered),
     }
 
 
