@@ -15,6 +15,9 @@ from deploy.settings import StackSettings
 BACKLOG = 1024
 """Connections that may wait; Granian hands each worker its share of them."""
 
+WORKERS_KILL_TIMEOUT_S = 10
+"""What a server's workers may still take when it stops; less than the supervisor grants the server itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Http:
@@ -60,7 +63,7 @@ def _served(target: str, http: Http, *, workers: int, threads: int, settings: St
         "--blocking-threads": str(threads),
         "--backlog": str(BACKLOG),
         "--backpressure": str(max(BACKLOG // workers, threads)),
-        "--workers-kill-timeout": "20",
+        "--workers-kill-timeout": str(WORKERS_KILL_TIMEOUT_S),
         "--log-level": "warning",
     }
     words = [word for option in options.items() for word in option]

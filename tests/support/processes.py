@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -30,6 +33,16 @@ def python_spec(name: str, code: str, *arguments: str, **fields: object) -> Spec
         env=child_environment(),
         **fields,  # type: ignore[arg-type]
     )
+
+
+@contextlib.contextmanager
+def killed_in_the_end(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Popen's own `with` only waits: a test that failed would do so until its time-out, and hide its reason."""
+    with process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def runs(pid: int) -> bool:

@@ -15,7 +15,16 @@ import pytest
 from deploy.errors import ProcessUnavailable
 from deploy.supervisor import Backoff, Died, Event, Ready, Started, Stopped, Supervisor
 from shared.clock import SystemClock
-from tests.support.processes import FAMILY, SLEEPER, STUBBORN, first_number, group_members, python_spec, runs
+from tests.support.processes import (
+    FAMILY,
+    SLEEPER,
+    STUBBORN,
+    first_number,
+    group_members,
+    killed_in_the_end,
+    python_spec,
+    runs,
+)
 from tests.support.stack import child_environment, wait_until
 
 
@@ -151,7 +160,7 @@ def test_killing_the_supervisor_leaves_no_process(tmp_path: Path, guardian_dies_
     supervising = subprocess.Popen(
         [sys.executable, "-c", SUPERVISING, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=child_environment()
     )
-    with supervising:
+    with killed_in_the_end(supervising):
         assert supervising.stdout is not None
         groups = [int(pid) for pid in supervising.stdout.readline().split()]
         wait_until(lambda: "deaf" in (tmp_path / "family.log").read_text())
@@ -162,10 +171,17 @@ def test_killing_the_supervisor_leaves_no_process(tmp_path: Path, guardian_dies_
     wait_until(lambda: not any(group_members(group) for group in groups), what="the end of every child")
 
 
+def _is_guardian(child: psutil.Process) -> bool:
+    try:
+        return any("guardian.py" in word for word in child.cmdline())
+    except psutil.NoSuchProcess:  # gone, or killed and still a zombie, whose words cannot be read
+        return False
+
+
 def _kill_guardian_and_wait_for_the_next(supervisor: int) -> None:
     def guardians() -> list[int]:
         children = psutil.Process(supervisor).children()
-        return [child.pid for child in children if any("guardian.py" in word for word in child.cmdline())]
+        return [child.pid for child in children if _is_guardian(child)]
 
     (first,) = guardians()
     os.kill(first, signal.SIGKILL)

@@ -13,11 +13,12 @@ import pytest
 import requests
 
 from deploy.ports import free_port
-from deploy.processes import PROCESSES
+from deploy.processes import PROCESSES, WORKERS_KILL_TIMEOUT_S
 from deploy.settings import StackSettings
 from shared.clock import SystemClock
 from shared.ids import system_ids
 from tests.support.gateway import EXAMPLES, SERVICE_TOKEN, Gateway, gateway_on
+from tests.support.processes import killed_in_the_end
 from tests.support.stack import child_environment, wait_until
 
 TIMEOUT_S = 20
@@ -40,12 +41,11 @@ class Served:
 
 @contextmanager
 def listening(argv: list[str], env: dict[str, str]) -> Iterator[None]:
-    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(TIMEOUT_S)
+    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
+    with killed_in_the_end(process):
+        yield
+        process.terminate()
+        process.wait(WORKERS_KILL_TIMEOUT_S + TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
