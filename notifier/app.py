@@ -6,7 +6,7 @@ from notifier import tasks
 from notifier.domain import endpoint_problems
 from notifier.settings import NotifierSettings
 from notifier.store import Deliveries, Records
-from notifier.webhook import WebhookPoster
+from notifier.webhook import CALLS_MAX, WebhookPoster
 from shared.apps import Apps
 from shared.bus.routes import NOTIFIER, WEBHOOKS
 from shared.bus.worker import serve_consumer
@@ -43,7 +43,7 @@ def run_webhooks_worker() -> None:
         clock=clock,
         ids=system_ids(),
     )
-    serve_consumer(WEBHOOKS, handlers, engine=engine, settings=settings, threads=16)
+    serve_consumer(WEBHOOKS, handlers, engine=engine, settings=settings, threads=16, outside_calls=CALLS_MAX)
 
 
 def apps_with_endpoints(settings: NotifierSettings) -> Apps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from shared.bus.consumer import InBatches, OneByOne
 from shared.clock import Clock
 from shared.events import OUTWARD, WebhookQueued
 from shared.ids import IdSource
+from shared.outcome import Handled
 
 DeliveriesOn = Callable[[Connection], handlers.Deliveries]
 
@@ -40,12 +41,14 @@ def telling(
 ) -> dict[str, OneByOne[Any]]:
     """Deliveries become attempts: an endpoint takes its time, so each on its own."""
 
-    def attempt(queued: Any, _failed_before: int) -> handlers.Fact:
+    def attempt(queued: Any, _before: Any) -> handlers.Fact:
         return handlers.attempt(queued, apps=apps, records=records, poster=poster)
 
-    def settle(connection: Connection, queued: Any, fact: handlers.Fact) -> Any:
-        return handlers.settle(
-            queued, fact, deliveries=deliveries_on(connection), jitter=ids.uniform(1.0, JITTER_MAX), now=clock.now()
+    def settle(connection: Connection, attempted: Sequence[tuple[Any, handlers.Fact]]) -> Handled:
+        deliveries = deliveries_on(connection)
+        return Handled.together(
+            handlers.settle(queued, fact, deliveries=deliveries, jitter=ids.uniform(1.0, JITTER_MAX), now=clock.now())
+            for queued, fact in attempted
         )
 
     return {WebhookQueued.TYPE: OneByOne(prepare=attempt, settle=settle)}

@@ -24,8 +24,8 @@ from shared.clock import Clock
 USER_AGENT: Final = "Purser-Webhooks"
 HOSTS_MAX: Final = 256
 """So many hosts have their connections kept for the next message."""
-CONNECTIONS_PER_HOST: Final = 64
-"""As many as a worker has calls in flight (shared.bus.worker.OUTSIDE_CALLS_MAX)."""
+CALLS_MAX: Final = 64
+"""Calls in flight per process; they may all be to one host, and each keeps its connection."""
 ANSWER_BYTES_MAX: Final = 16 * 1024
 """A longer answer is not read to its end; its connection is closed."""
 ANSWER_BYTES_KEPT: Final = 512
@@ -42,7 +42,7 @@ class WebhookPoster:
         self._clock = clock
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
-        self._adapter = _Adapter(pool_connections=HOSTS_MAX, pool_maxsize=CONNECTIONS_PER_HOST)
+        self._adapter = _Adapter(pool_connections=HOSTS_MAX, pool_maxsize=CALLS_MAX)
 
     def close(self) -> None:
         """Closes the connections that are kept."""

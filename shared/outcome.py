@@ -7,11 +7,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.events import Draft
 from shared.ids import EventId
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What handling an event has come to before: how often it failed, and why it did the last time."""
+
+    times: int = 0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,16 @@ class Handled:
     drafts: Sequence[Draft] = ()
     parked: Mapping[EventId, str] = field(default_factory=dict)
     later: Mapping[EventId, Later] = field(default_factory=dict)
+
+    @classmethod
+    def together(cls, parts: Iterable[Handled]) -> Handled:
+        """What several handlings come to as one."""
+        each = list(parts)
+        return cls(
+            drafts=[draft for part in each for draft in part.drafts],
+            parked={event_id: reason for part in each for event_id, reason in part.parked.items()},
+            later={event_id: later for part in each for event_id, later in part.later.items()},
+        )
 
 
 class TryLater(Exception):

@@ -7,21 +7,22 @@ keeps its delivery row, with its attempts, its error and the time when it comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import StatementError
 
 from shared.bus import journal
+from shared.bus.group_commit import GroupCommit
 from shared.bus.routes import Consumer
 from shared.bus.wake import Waker
 from shared.database import is_unavailable, transact
 from shared.events import Event, EventMalformed, EventUnknown, Payload
 from shared.ids import EventId, IdSource
 from shared.log import get_logger
-from shared.outcome import Handled, Parked, TryLater
+from shared.outcome import Handled, Parked, Tried, TryLater
 
 log = get_logger(__name__)
 
@@ -37,8 +38,8 @@ in the journal."""
 Fact = TypeVar("Fact")
 
 Apply = Callable[[Connection, Sequence[Event[Any]]], Handled]
-Prepare = Callable[[Event[Any], int], Fact]
-Settle = Callable[[Connection, Event[Any], Fact], Handled]
+Prepare = Callable[[Event[Any], Tried], Fact]
+Settle = Callable[[Connection, Sequence[tuple[Event[Any], Fact]]], Handled]
 
 _CLAIM = f"""
 with mine as materialized (
@@ -58,9 +59,9 @@ select {journal.EVENT_COLUMNS}, attempts
 
 _OPEN = f"""
 with open as (
-    select event_id, attempts from journal.delivery
+    select event_id, attempts, error from journal.delivery
      where consumer = %(consumer)s and event_id = any(%(ids)s::uuid[]) and state in ('waiting', 'handed'))
-select {journal.EVENT_COLUMNS}, attempts
+select {journal.EVENT_COLUMNS}, error, attempts
   from journal.event join open on event_id = id
  where id = any(%(ids)s::uuid[])
  order by id
@@ -123,7 +124,8 @@ class InBatches:
 @dataclass(frozen=True, slots=True)
 class OneByOne(Generic[Fact]):
     """Handles each event on its own: `prepare` asks somebody outside, with no transaction open (it gets the event and
-    how often handling it has failed before); `settle` then writes down what it said, in the transaction of the claim.
+    what handling it has come to before); `settle` then writes down what was said, in the transaction of the claims, of
+    all the events that have their answers by then.
     """
 
     prepare: Prepare[Fact]
@@ -147,6 +149,11 @@ class ConsumerRuntime:
         self._engine = engine
         self._waker = waker
         self._ids = ids
+        self._settling = {
+            event_type: GroupCommit(self._settling_with(handler), may_join=_Answered.is_of_another_event)
+            for event_type, handler in handlers.items()
+            if isinstance(handler, OneByOne)
+        }
 
     def handle(self, event_type: str, event_ids: Sequence[EventId], *, counted: bool = False) -> None:
         """Handles the events of one message in one transaction; if that fails, one by one.
@@ -169,8 +176,16 @@ class ConsumerRuntime:
             for event_id in event_ids:
                 self.handle(event_type, [event_id], counted=counted)
 
-    def handle_one(self, event_type: str, event_id: EventId, *, counted: bool = False) -> float | None:
-        """Handles one event that waits on somebody outside. `counted`: `begun` has counted this attempt.
+    def open(self, event_ids: Sequence[EventId], *, counted: bool = False) -> list[Opened]:
+        """Those of the events that are still to be handled, for `handle_one`. `counted`: `begun` has counted this
+        attempt. Raises DatabaseUnavailable.
+        """
+        named = self._named(event_ids)
+        rows = transact(self._engine, lambda connection: connection.exec_driver_sql(_OPEN, named).all())
+        return [Opened.of(row, counted=counted) for row in rows]
+
+    def handle_one(self, event_type: str, opened: Opened) -> float | None:
+        """Handles one event that waits on somebody outside.
 
         Seconds after which the caller is to try it once more, if it failed and a short retry is in order; else None.
         Raises DatabaseUnavailable when the database is away.
@@ -179,12 +194,18 @@ class ConsumerRuntime:
         if not isinstance(handler, OneByOne):
             raise TypeError(f"{event_type} is handled in batches")
         try:
-            self._prepare_and_settle(handler, event_id, counted=counted)
+            fact = handler.prepare(journal.event_from(opened.row), opened.before)
+            self._settling[event_type].submit(_Answered(opened.event_id, opened.counted, fact))
         except Exception as error:
             if is_unavailable(error):
                 raise
-            return self._fail(event_id, error, short_s=SHORT_RETRY_MAX_S, counted=counted)
+            return self._fail(opened.event_id, error, short_s=SHORT_RETRY_MAX_S, counted=opened.counted)
+        self._waker.poke()
         return None
+
+    def unsettled(self, event_type: str) -> int:
+        """How many events of a type have their answers and wait for their turn to be settled."""
+        return self._settling[event_type].waiting()
 
     def begun(self, event_id: EventId) -> bool:
         """Counts an attempt before it is made: for an event whose earlier hand-overs came to nothing, perhaps because
@@ -197,33 +218,35 @@ class ConsumerRuntime:
 
     def _in_one_transaction(self, handler: InBatches, event_ids: Sequence[EventId], *, counted: bool) -> None:
         def claim_and_apply(connection: Connection) -> None:
-            claims = self._claim(connection, event_ids, counted=counted)
+            claims = self._claim(connection, event_ids, counted=event_ids if counted else ())
             if claims:
                 self._record(connection, claims, handler.apply(connection, [claim.event for claim in claims]))
 
         transact(self._engine, claim_and_apply)
         self._waker.poke()
 
-    def _prepare_and_settle(self, handler: OneByOne[Any], event_id: EventId, *, counted: bool) -> None:
-        opened = transact(self._engine, lambda connection: self._open(connection, event_id, counted=counted))
-        if opened is None:
-            return
-        fact = handler.prepare(opened.event, opened.attempts)
+    def _settling_with(self, handler: OneByOne[Any]) -> Callable[[Sequence[_Answered]], list[None]]:
+        def settle(answered: Sequence[_Answered]) -> list[None]:
+            facts = {each.event_id: each.fact for each in answered}
+            counted = [each.event_id for each in answered if each.counted]
 
-        def claim_and_settle(connection: Connection) -> None:
-            for claim in self._claim(connection, [event_id], counted=counted):
-                self._record(connection, [claim], handler.settle(connection, claim.event, fact))
+            def claim_and_settle(connection: Connection) -> None:
+                claims = self._claim(connection, list(facts), counted=counted)
+                if claims:
+                    pairs = [(claim.event, facts[claim.event.id]) for claim in claims]
+                    self._record(connection, claims, handler.settle(connection, pairs))
 
-        transact(self._engine, claim_and_settle)
-        self._waker.poke()
+            transact(self._engine, claim_and_settle)
+            return [None] * len(answered)
 
-    def _claim(self, connection: Connection, event_ids: Sequence[EventId], *, counted: bool) -> list[_Claim]:
+        return settle
+
+    def _claim(
+        self, connection: Connection, event_ids: Sequence[EventId], *, counted: Collection[EventId]
+    ) -> list[_Claim]:
         rows = connection.exec_driver_sql(_CLAIM, self._named(event_ids))
-        return [_Claim.of(row, counted=counted) for row in rows]
-
-    def _open(self, connection: Connection, event_id: EventId, *, counted: bool) -> _Claim | None:
-        row = connection.exec_driver_sql(_OPEN, self._named([event_id])).one_or_none()
-        return None if row is None else _Claim.of(row, counted=counted)
+        claims = (_Claim(journal.event_from(row[:-1]), row[-1]) for row in rows)
+        return [replace(claim, attempts=claim.attempts - (claim.event.id in counted)) for claim in claims]
 
     def _named(self, event_ids: Sequence[EventId]) -> dict[str, Any]:
         return {"consumer": self.consumer.name, "ids": [str(event_id) for event_id in event_ids]}
@@ -282,15 +305,39 @@ class ConsumerRuntime:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """An event that is still to be handled, as it was read; `before` is what handling it has come to so far."""
+
+    event_id: EventId
+    row: Sequence[Any]
+    before: Tried
+    counted: bool
+
+    @classmethod
+    def of(cls, row: Any, *, counted: bool) -> Opened:
+        *event, error, attempts = row
+        return cls(event_id=event[0], row=event, before=Tried(attempts - counted, error), counted=counted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What somebody outside said of an event."""
+
+    event_id: EventId
+    counted: bool
+    fact: Any
+
+    def is_of_another_event(self, others: Sequence[_Answered]) -> bool:
+        """A second copy of a message is settled after the first, and then finds nothing to settle."""
+        return all(self.event_id != other.event_id for other in others)
+
+
+@dataclass(frozen=True, slots=True)
 class _Claim:
     """An event with how often handling it has failed before."""
 
     event: Event[Payload]
     attempts: int
-
-    @classmethod
-    def of(cls, row: Any, *, counted: bool) -> _Claim:
-        return cls(journal.event_from(row[:-1]), row[-1] - counted)
 
 
 def _sentence(error: Exception) -> str:

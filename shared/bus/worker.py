@@ -31,9 +31,6 @@ KEY_PREFIX: Final = "purser:"
 VISIBILITY_TIMEOUT_S: Final = 300
 """Longer than any countdown (60 s) and any run together; what is lost sooner comes back through the journal's lease."""
 DATABASE_AWAY_S: Final = 2
-OUTSIDE_CALLS_MAX: Final = 64
-"""Calls to stores or endpoints in flight per process."""
-
 _REDIS: Final = {
     "visibility_timeout": VISIBILITY_TIMEOUT_S,
     "unacked_restore_interval": 5,
@@ -126,13 +123,18 @@ def serve_consumer(
     engine: Engine,
     settings: WorkerSettings,
     threads: int,
+    outside_calls: int = 1,
 ) -> None:
-    """Runs one consumer as a Celery worker until it is told to stop (SIGTERM: it finishes what it has)."""
+    """Runs one consumer as a Celery worker until it is told to stop (SIGTERM: it finishes what it has).
+
+    `threads`: messages at a time. `outside_calls`: of handlers that ask somebody outside, events at a time, whatever
+    message they came in.
+    """
     configure_logging(service=name, level=settings.log_level)
     waker = Waker(engine)
     runtime = ConsumerRuntime(consumer=CONSUMERS[name], handlers=handlers, engine=engine, waker=waker, ids=system_ids())
     app = celery_app(name=name, broker_url=settings.broker_url.get_secret_value())
-    serve(app, [runtime])
+    serve(app, [runtime], outside_calls=outside_calls)
     heartbeat = Heartbeat(settings.heartbeat_file)
     signals.heartbeat_sent.connect(heartbeat.beat, weak=False)
     work(app, consumers=[name], threads=threads, log_level=settings.log_level)
@@ -140,9 +142,9 @@ def serve_consumer(
     engine.dispose()
 
 
-def serve(app: Celery, runtimes: Sequence[ConsumerRuntime]) -> None:
+def serve(app: Celery, runtimes: Sequence[ConsumerRuntime], *, outside_calls: int) -> None:
     """Registers a task for each event type that these consumers handle."""
-    pool = ThreadPoolExecutor(OUTSIDE_CALLS_MAX, thread_name_prefix="outside")
+    pool = ThreadPoolExecutor(outside_calls, thread_name_prefix="outside")
     for runtime in runtimes:
         for event_type, handler in runtime.handlers.items():
             run = (
@@ -183,10 +185,11 @@ def _one_by_one(runtime: ConsumerRuntime, event_type: str, pool: ThreadPoolExecu
         def handle() -> None:
             if alone and not runtime.begun(ids[0]):
                 return
-            futures = [pool.submit(runtime.handle_one, event_type, event_id, counted=alone) for event_id in ids]
-            for event_id, future in zip(ids, futures, strict=True):
+            opened = runtime.open(ids, counted=alone)
+            futures = [pool.submit(runtime.handle_one, event_type, each) for each in opened]
+            for each, future in zip(opened, futures, strict=True):
                 if (delay_s := future.result()) is not None:
-                    again[event_id] = delay_s
+                    again[each.event_id] = delay_s
 
         _unless_database_away(task, handle)
         if again:

@@ -19,7 +19,7 @@ from shared.bus.worker import celery_app, serve, work
 from shared.database import DatabaseUnavailable, connect_engine
 from shared.events import Event
 from shared.ids import system_ids
-from shared.outcome import Handled, TryLater
+from shared.outcome import Handled, Tried, TryLater
 from tests.support.bus import RECEIPT_SUBMITTED, TOKEN_ISSUED
 
 HANDLED = "alice"
@@ -44,17 +44,18 @@ def apply(connection: Connection, events: Sequence[Event[Any]]) -> Handled:
     return Handled()
 
 
-def prepare(event: Event[Any], attempts: int) -> str:
+def prepare(event: Event[Any], before: Tried) -> str:
     """What a store would say."""
-    if event.user_id == BUSY_ONCE and attempts == 0:
+    if event.user_id == BUSY_ONCE and before.times == 0:
         raise TryLater("busy")
     return "yes"
 
 
-def settle(connection: Connection, event: Event[Any], _fact: str) -> Handled:
-    """Writes a row."""
-    _misbehave(connection, event)
-    write(connection, event)
+def settle(connection: Connection, answered: Sequence[tuple[Event[Any], str]]) -> Handled:
+    """Writes a row for each."""
+    for event, _ in answered:
+        _misbehave(connection, event)
+        write(connection, event)
     return Handled()
 
 
@@ -91,7 +92,7 @@ def main(database_url: str, broker_url: str) -> None:
         for consumer, event_type in ((VERIFIER, TOKEN_ISSUED), (VERIFIER_STORE, RECEIPT_SUBMITTED))
     ]
     app = celery_app(name="verifier", broker_url=broker_url)
-    serve(app, runtimes)
+    serve(app, runtimes, outside_calls=16)
     work(app, consumers=[VERIFIER, VERIFIER_STORE], threads=4, log_level="info")
 
 

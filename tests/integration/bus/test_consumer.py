@@ -19,8 +19,9 @@ from shared.bus.wake import Sleeper, Waker
 from shared.database import DatabaseUnavailable, connect_engine
 from shared.events import Event, PurchaseRejected, following
 from shared.ids import EventId, PurchaseId, TransactionId, system_ids
-from shared.outcome import Handled, Later, Parked, TryLater
+from shared.outcome import Handled, Later, Parked, Tried, TryLater
 from tests.support.bus import NOW, RECEIPT_SUBMITTED, TOKEN_ISSUED, Bus, bus_in
+from tests.support.stack import wait_until
 
 SECRET = "MIIT-marker-of-a-receipt"
 POOL_SIZE = 8
@@ -128,12 +129,21 @@ def batches(runtime_of: Callable[..., ConsumerRuntime]) -> Callable[[Any], Consu
 @pytest.fixture
 def one_by_one(runtime_of: Callable[..., ConsumerRuntime]) -> Callable[..., ConsumerRuntime]:
     def made(
-        prepare: Callable[[Event[Any], int], Any] = lambda _event, _attempts: None,
+        prepare: Callable[[Event[Any], Tried], Any] = lambda _event, _before: None,
         settle: Callable[[Connection, Event[Any], Any], Handled] = lambda *_: Handled(),
     ) -> ConsumerRuntime:
-        return runtime_of(OneByOne(prepare=prepare, settle=settle))
+        def settle_each(connection: Connection, answered: Sequence[tuple[Event[Any], Any]]) -> Handled:
+            return Handled.together(settle(connection, event, fact) for event, fact in answered)
+
+        return runtime_of(OneByOne(prepare=prepare, settle=settle_each))
 
     return made
+
+
+def handle_one(runtime: ConsumerRuntime, event_id: EventId, *, counted: bool = False) -> float | None:
+    """Opens and handles one event, if it is still to be handled."""
+    delays = [runtime.handle_one(RECEIPT_SUBMITTED, each) for each in runtime.open([event_id], counted=counted)]
+    return delays[0] if delays else None
 
 
 Batches = Callable[[Any], ConsumerRuntime]
@@ -461,7 +471,7 @@ class TestOneByOne:
         (event_id,) = bus.receipts(1)
         open_while_preparing: list[Any] = []
 
-        def prepare(_event: Event[Any], _attempts: int) -> str:
+        def prepare(_event: Event[Any], _before: Tried) -> str:
             open_while_preparing.extend(
                 bus.execute(
                     "select pid from pg_stat_activity where application_name = 'test-consumer'"
@@ -475,7 +485,7 @@ class TestOneByOne:
             Effects.write(connection, event)
             return Handled(drafts=[following(event, REJECTED, occurred_at=NOW)])
 
-        assert one_by_one(prepare, settle).handle_one(RECEIPT_SUBMITTED, event_id) is None
+        assert handle_one(one_by_one(prepare, settle), event_id) is None
         assert open_while_preparing == []
         assert Effects(bus).of([event_id]) == once_each([event_id])
         assert bus.caused_by([event_id]) == [event_id]
@@ -491,9 +501,55 @@ class TestOneByOne:
 
         runtime = one_by_one(lambda *_: both_asked.wait(), settle)
         with ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(runtime.handle_one, RECEIPT_SUBMITTED, event_id) for _ in range(2)]:
+            for done in [pool.submit(handle_one, runtime, event_id) for _ in range(2)]:
                 assert done.result(10) is None
         assert Effects(bus).of([event_id]) == once_each([event_id])
+
+    def test_those_that_have_their_answers_by_then_are_settled_in_one_transaction(
+        self, bus: Bus, runtime_of: Callable[..., ConsumerRuntime]
+    ) -> None:
+        event_ids = bus.receipts(8)
+        settled: list[int] = []
+        others_wait = threading.Event()
+
+        def settle(connection: Connection, answered: Sequence[tuple[Event[Any], Any]]) -> Handled:
+            settled.append(len(answered))
+            assert others_wait.wait(10)
+            for event, _ in answered:
+                Effects.write(connection, event)
+            return Handled()
+
+        runtime = runtime_of(OneByOne(prepare=lambda *_: None, settle=settle))
+        with ThreadPoolExecutor(8) as pool:
+            futures = [pool.submit(handle_one, runtime, event_ids[0])]
+            wait_until(lambda: settled == [1])
+            futures += [pool.submit(handle_one, runtime, event_id) for event_id in event_ids[1:]]
+            wait_until(lambda: runtime.unsettled(RECEIPT_SUBMITTED) == 7, what="seven who wait")
+            others_wait.set()
+            assert [future.result(10) for future in futures] == [None] * 8
+        assert settled == [1, 7]
+        assert Effects(bus).of(event_ids) == once_each(event_ids)
+
+    def test_one_that_cannot_be_settled_does_not_take_the_others_with_it(
+        self, bus: Bus, runtime_of: Callable[..., ConsumerRuntime]
+    ) -> None:
+        event_ids = bus.receipts(8)
+        poison = event_ids[3]
+
+        def settle(connection: Connection, answered: Sequence[tuple[Event[Any], Any]]) -> Handled:
+            for event, _ in answered:
+                Effects.write(connection, event)
+            if any(event.id == poison for event, _ in answered):
+                raise ValueError("poison")
+            return Handled()
+
+        runtime = runtime_of(OneByOne(prepare=lambda *_: None, settle=settle))
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda event_id: handle_one(runtime, event_id), event_ids))
+        assert Effects(bus).of(event_ids) == once_each([each for each in event_ids if each != poison])
+        row = bus.row(VERIFIER_STORE, poison)
+        assert row is not None
+        assert (row.attempts, row.error) == (1, "ValueError: poison")
 
     @pytest.mark.parametrize("state", ["gone", "parked", "dead"])
     def test_nobody_outside_is_asked_about_an_event_that_is_not_open(
@@ -505,7 +561,7 @@ class TestOneByOne:
         else:
             bus.set([event_id], f"state = '{state}', due_at = 'infinity'")
         asked: list[Any] = []
-        assert one_by_one(lambda *arguments: asked.append(arguments)).handle_one(RECEIPT_SUBMITTED, event_id) is None
+        assert handle_one(one_by_one(lambda *arguments: asked.append(arguments)), event_id) is None
         assert asked == []
 
     def test_a_short_retry_is_left_to_the_caller_and_watched_over_by_the_lease(
@@ -513,7 +569,7 @@ class TestOneByOne:
     ) -> None:
         (event_id,) = bus.receipts(1)
         runtime = one_by_one(raising(TryLater("21005", after_s=30)))
-        assert runtime.handle_one(RECEIPT_SUBMITTED, event_id) == 30
+        assert handle_one(runtime, event_id) == 30
         row = bus.row(VERIFIER_STORE, event_id)
         assert row is not None
         assert (row.state, row.attempts, row.error) == ("waiting", 1, "21005")
@@ -521,27 +577,27 @@ class TestOneByOne:
 
     def test_a_long_retry_is_left_to_the_journal(self, bus: Bus, one_by_one: OneByOnes) -> None:
         (event_id,) = bus.receipts(1)
-        assert one_by_one(raising(TryLater("429", after_s=61))).handle_one(RECEIPT_SUBMITTED, event_id) is None
+        assert handle_one(one_by_one(raising(TryLater("429", after_s=61))), event_id) is None
         row = bus.row(VERIFIER_STORE, event_id)
         assert row is not None
         assert row.due_in_s == pytest.approx(61, abs=10)
 
-    def test_it_is_told_how_often_handling_has_failed_before(self, bus: Bus, one_by_one: OneByOnes) -> None:
+    def test_it_is_told_how_often_handling_has_failed_before_and_why(self, bus: Bus, one_by_one: OneByOnes) -> None:
         (event_id,) = bus.receipts(1)
-        told: list[int] = []
+        told: list[Tried] = []
 
-        def prepare(_event: Event[Any], attempts: int) -> None:
-            told.append(attempts)
-            raise TryLater("away")
+        def prepare(_event: Event[Any], before: Tried) -> None:
+            told.append(before)
+            raise TryLater(f"away {before.times}")
 
         runtime = one_by_one(prepare)
         for _ in range(3):
-            runtime.handle_one(RECEIPT_SUBMITTED, event_id)
-        assert told == [0, 1, 2]
+            handle_one(runtime, event_id)
+        assert told == [Tried(), Tried(1, "away 0"), Tried(2, "away 1")]
 
     def test_parked_while_preparing_waits_for_an_operator(self, bus: Bus, one_by_one: OneByOnes) -> None:
         (event_id,) = bus.receipts(1)
-        assert one_by_one(raising(Parked("21004"))).handle_one(RECEIPT_SUBMITTED, event_id) is None
+        assert handle_one(one_by_one(raising(Parked("21004"))), event_id) is None
         row = bus.row(VERIFIER_STORE, event_id)
         assert row is not None
         assert (row.state, row.error, row.due_in_s) == ("parked", "21004", None)
@@ -553,7 +609,7 @@ class TestOneByOne:
             Effects.write(connection, event)
             raise ValueError("after the write")
 
-        retry_s = one_by_one(lambda *_: None, settle).handle_one(RECEIPT_SUBMITTED, event_id)
+        retry_s = handle_one(one_by_one(lambda *_: None, settle), event_id)
         assert retry_s == pytest.approx(DELAY_FIRST_S, rel=0.25)
         assert Effects(bus).of([event_id]) == Counter()
         row = bus.row(VERIFIER_STORE, event_id)
@@ -565,11 +621,11 @@ class TestOneByOne:
     ) -> None:
         (event_id,) = bus.receipts(1)
 
-        def prepare(_event: Event[Any], _attempts: int) -> None:
+        def prepare(_event: Event[Any], _before: Tried) -> None:
             bus.set([event_id], "state = 'parked', due_at = 'infinity', error = 'not for sale'")
             raise TryLater("away")
 
-        assert one_by_one(prepare).handle_one(RECEIPT_SUBMITTED, event_id) is None
+        assert handle_one(one_by_one(prepare), event_id) is None
         row = bus.row(VERIFIER_STORE, event_id)
         assert row is not None
         assert (row.state, row.error) == ("parked", "not for sale")
@@ -577,7 +633,7 @@ class TestOneByOne:
     def test_a_database_that_is_away_is_raised(self, bus: Bus, one_by_one: OneByOnes) -> None:
         (event_id,) = bus.receipts(1)
         with pytest.raises(DatabaseUnavailable):
-            one_by_one(raising(DatabaseUnavailable("x"))).handle_one(RECEIPT_SUBMITTED, event_id)
+            handle_one(one_by_one(raising(DatabaseUnavailable("x"))), event_id)
         row = bus.row(VERIFIER_STORE, event_id)
         assert row is not None
         assert row.attempts == 0
@@ -616,9 +672,9 @@ class TestAnAttemptThatIsCountedBeforeItIsMade:
     ) -> None:
         (event_id,) = bus.receipts(1)
         told: list[int] = []
-        runtime = one_by_one(lambda _event, attempts: told.append(attempts))
+        runtime = one_by_one(lambda _event, before: told.append(before.times))
         assert runtime.begun(event_id)
-        runtime.handle_one(RECEIPT_SUBMITTED, event_id, counted=True)
+        handle_one(runtime, event_id, counted=True)
         assert told == [0]
 
     @pytest.mark.parametrize("state", ["parked", "dead"])
@@ -631,8 +687,8 @@ class TestAnAttemptThatIsCountedBeforeItIsMade:
         assert (row.state, row.error, row.attempts) == (state, "why", 7)
 
 
-def raising(error: Exception) -> Callable[[Event[Any], int], Any]:
-    def prepare(_event: Event[Any], _attempts: int) -> None:
+def raising(error: Exception) -> Callable[[Event[Any], Tried], Any]:
+    def prepare(_event: Event[Any], _before: Tried) -> None:
         raise error
 
     return prepare

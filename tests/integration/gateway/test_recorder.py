@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, event
 
-from gateway.store.recorder import GroupRecorder, Turn
+from gateway.store.recorder import GroupRecorder, Recording
 from shared.database import DatabaseUnavailable, connect_engine
 from shared.events import Draft, TransactionSubmitted
 from shared.ids import AppId, TransactionId, UserId, system_ids
@@ -29,7 +29,7 @@ def engine(module_database: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def turn(subject: str, *, proof: str = "a.b.c") -> Turn:
+def recording(subject: str, *, proof: str = "a.b.c") -> Recording:
     draft = Draft(
         payload=TransactionSubmitted("apple", TransactionId("1"), proof),
         app=AppId("game"),
@@ -38,7 +38,7 @@ def turn(subject: str, *, proof: str = "a.b.c") -> Turn:
         occurred_at=NOW,
         trace_id=ids.trace_id(),
     )
-    return Turn(draft, fingerprint=proof.encode(), reopen=["transaction.submitted"], repeat=[])
+    return Recording(draft, proof.encode(), reopen=("transaction.submitted",), repeat=())
 
 
 def fresh() -> str:
@@ -56,8 +56,8 @@ def count(engine: Engine, subject: str) -> int:
 
 def test_one_alone_is_recorded_at_once(engine: Engine) -> None:
     recorder, subject = GroupRecorder(engine=engine, ids=ids), fresh()
-    assert recorder.record(turn(subject)) is True
-    assert recorder.record(turn(subject)) is False
+    assert recorder.record(recording(subject)) is True
+    assert recorder.record(recording(subject)) is False
     assert count(engine, subject) == 1
 
 
@@ -75,10 +75,10 @@ def test_those_who_come_while_one_is_recorded_share_the_next_transaction(engine:
 
     subjects = [fresh() for _ in range(9)]
     with ThreadPoolExecutor(9) as pool:
-        futures = [pool.submit(recorder.record, turn(subjects[0]))]
+        futures = [pool.submit(recorder.record, recording(subjects[0]))]
         assert first_is_in.wait(10)
-        futures += [pool.submit(recorder.record, turn(subject)) for subject in subjects[1:]]
-        wait_until(lambda: len(recorder._waiting) == 8, what="eight who wait")
+        futures += [pool.submit(recorder.record, recording(subject)) for subject in subjects[1:]]
+        wait_until(lambda: recorder.waiting() == 8, what="eight who wait")
         go_on.set()
         assert [future.result(10) for future in futures] == [True] * 9
     assert len(statements) == 2
@@ -88,7 +88,7 @@ def test_those_who_come_while_one_is_recorded_share_the_next_transaction(engine:
 def test_of_fifty_at_once_with_one_subject_one_is_recorded(engine: Engine) -> None:
     recorder, subject = GroupRecorder(engine=engine, ids=ids), fresh()
     with ThreadPoolExecutor(50) as pool:
-        recorded = list(pool.map(lambda _: recorder.record(turn(subject)), range(50)))
+        recorded = list(pool.map(lambda _: recorder.record(recording(subject)), range(50)))
     assert recorded.count(True) == 1
     assert count(engine, subject) == 1
 
@@ -97,8 +97,8 @@ def test_one_that_cannot_be_recorded_does_not_harm_those_it_came_with(engine: En
     recorder = GroupRecorder(engine=engine, ids=ids)
     good = [fresh() for _ in range(10)]
     with ThreadPoolExecutor(11) as pool:
-        futures = [pool.submit(recorder.record, turn(subject)) for subject in good]
-        bad = pool.submit(recorder.record, turn(fresh(), proof="nul \x00 is no text of PostgreSQL's"))
+        futures = [pool.submit(recorder.record, recording(subject)) for subject in good]
+        bad = pool.submit(recorder.record, recording(fresh(), proof="nul \x00 is no text of PostgreSQL's"))
         assert [future.result(20) for future in futures] == [True] * 10
         with pytest.raises(Exception, match=r"NUL|0x00|null|\\u0000"):
             bad.result(20)
@@ -112,9 +112,9 @@ def test_when_the_database_is_away_everybody_hears_it_and_the_next_ones_are_serv
     )
     recorder._engine = away
     with ThreadPoolExecutor(10) as pool:
-        futures = [pool.submit(recorder.record, turn(fresh())) for _ in range(10)]
+        futures = [pool.submit(recorder.record, recording(fresh())) for _ in range(10)]
         for future in futures:
             with pytest.raises(DatabaseUnavailable):
                 future.result(20)
     recorder._engine = engine
-    assert recorder.record(turn(fresh())) is True
+    assert recorder.record(recording(fresh())) is True

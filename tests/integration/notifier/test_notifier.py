@@ -111,7 +111,8 @@ class Notifier:
 
     def tell(self, queued: Event[WebhookQueued]) -> None:
         """One hand-over of a delivery."""
-        assert self.telling.handle_one(WebhookQueued.TYPE, queued.id) is None
+        for opened in self.telling.open([queued.id]):
+            assert self.telling.handle_one(WebhookQueued.TYPE, opened) is None
 
     def events(self, payload_class: type[Payload]) -> list[Event[Any]]:
         """All events of a type, oldest first."""
