@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.settings import AppsSettings, TrustSettings, WorkerSettings
+from shared.settings import AppsSettings, Piece, TrustSettings, WorkerSettings
 
 
-class VerifierSettings(WorkerSettings, AppsSettings, TrustSettings):
-    """The verifier's configuration; the two URLs are Apple's own unless a simulator's are given."""
+class StoreSettings(Piece):
+    """How the App Store is asked; the URLs are Apple's own unless a simulator's are given.
+
+    `apple_api_share`: which part of Apple's rate limits of the Server API this process may use; of four, 0.25 each.
+    """
 
     apple_verify_receipt_url: str = "https://buy.itunes.apple.com/verifyReceipt"
     apple_verify_receipt_sandbox_url: str = "https://sandbox.itunes.apple.com/verifyReceipt"
+    apple_api_url: str = "https://api.storekit.apple.com"
+    apple_api_sandbox_url: str = "https://api.storekit-sandbox.apple.com"
+    apple_api_share: float = Field(default=1.0, gt=0, le=1)
     store_connect_timeout_s: float = Field(default=3.0, gt=0, le=30)
     store_read_timeout_s: float = Field(default=10.0, gt=0, le=60)
+
+
+class VerifierSettings(WorkerSettings, AppsSettings, TrustSettings, StoreSettings):
+    """The verifier's configuration."""
