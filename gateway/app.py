@@ -24,10 +24,9 @@ from shared.clock import Clock, SystemClock
 from shared.database import INTERACTIVE_TIMEOUT_S, connect_engine
 from shared.http import install_conventions
 from shared.ids import IdSource, system_ids
-from shared.jws import JwsVerifier
 from shared.log import configure_logging
 from shared.settings import checked_apps, checked_catalog, read, refuse
-from shared.trust import trust_anchors
+from shared.trust import jws_verifier
 
 ROLE: Final = "purser_gateway"
 CONNECTIONS_OF_THREADS: Final = 2
@@ -79,7 +78,7 @@ def build(settings: GatewaySettings, *, clock: Clock, ids: IdSource) -> Gateway:
         credentials=_credentials(apps, clock),
         journal=PostgresJournal(engine=engine, waker=waker, ids=ids),
         waiting=waiting,
-        signatures=JwsVerifier(anchors=trust_anchors(settings, production=settings.production)),
+        signatures=jws_verifier(settings, production=settings.production),
         ledger=_ledger(settings),
         clock=clock,
         ids=ids,

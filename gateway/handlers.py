@@ -14,11 +14,11 @@ from uuid import UUID
 
 from gateway.domain.callers import Caller, may_see
 from gateway.domain.notifications import addressee, notification_of
-from gateway.domain.purchases import Proof, Purchase, Standing, Status, proof_text, purchase_of
+from gateway.domain.purchases import SUBMITTED, Proof, Purchase, Standing, Status, proof_text, purchase_of
 from gateway.domain.timelines import Entry
 from gateway.domain.wallets import LedgerAnswer
 from shared.apps import Apps
-from shared.events import AccountTokenIssued, Draft, PurchaseRejected, ReceiptSubmitted, Store, TransactionSubmitted
+from shared.events import AccountTokenIssued, Draft, PurchaseRejected, Store
 from shared.ids import (
     AppId,
     EventId,
@@ -31,10 +31,12 @@ from shared.ids import (
 )
 from shared.jws import SignedPayload
 
-REOPEN: Final = (TransactionSubmitted.TYPE, ReceiptSubmitted.TYPE, PurchaseRejected.TYPE)
-"""While one of these is the newest word, another proof of the same purchase is looked at too."""
+REOPEN: Final = (*sorted(SUBMITTED), PurchaseRejected.TYPE)
+"""While one of these is the newest word, another proof of the same purchase is looked at too. Once one was found good,
+what becomes of the others changes nothing (shared.events.WORD_RANK)."""
 REPEAT: Final = (PurchaseRejected.TYPE,)
-"""And after this one even the same proof again, after a while: what was wrong may have been mended on our side."""
+"""And after this one even the same proof again, after a while: what was wrong may have been mended on our side, or the
+store may know by then what was only named."""
 
 
 class PurchaseUnknown(LookupError):

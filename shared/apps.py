@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, NewType, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from shared.events import OUTWARD
 from shared.ids import AppId
@@ -37,12 +37,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _beside_the_apps_file(path: Path, info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("directory", "")) / path
+
+
+NamedFile = Annotated[Path, AfterValidator(_beside_the_apps_file)]
+"""A file that the apps file names, relative to where that one lies."""
+
+
 class ClientTokens(_Strict):
     """How the bearer tokens of the app's users are verified: `key` for HS256, a public key or a JWKS for the others."""
 
     algorithm: Literal["HS256", "RS256", "ES256"]
     key: str | None = None
-    public_key_file: Path | None = None
+    public_key_file: NamedFile | None = None
     jwks_url: str | None = None
 
 
@@ -54,16 +62,36 @@ class ServerKey(_Strict):
     scopes: frozenset[Scope]
 
 
+class ApiKey(_Strict):
+    """An In-App Purchase key of App Store Connect: who we are to the App Store Server API."""
+
+    issuer_id: str
+    key_id: str
+    private_key_file: Path
+
+
 class AppleApp(_Strict):
-    """What the App Store knows the app as."""
+    """What the App Store knows the app as.
+
+    `transaction_id_claims`: an id alone proves nothing about who bought, so a client gets what it names only when
+    it was bought with that user's account token; `first_claimant` gives it to whoever names it first.
+    """
 
     bundle_id: str
     app_apple_id: int | None = None
     shared_secret: str | None = None
     issuer_id: str | None = None
     key_id: str | None = None
-    private_key_file: Path | None = None
+    private_key_file: NamedFile | None = None
     sandbox: Literal["separate", "refuse"] = "separate"
+    transaction_id_claims: Literal["account_token", "first_claimant"] = "account_token"
+
+    @property
+    def api_key(self) -> ApiKey | None:
+        """The key of the App Store Server API; None when the app has none, and the API is not asked for it."""
+        if self.issuer_id is None or self.key_id is None or self.private_key_file is None:
+            return None
+        return ApiKey(issuer_id=self.issuer_id, key_id=self.key_id, private_key_file=self.private_key_file)
 
 
 class WalletPolicy(_Strict):
@@ -130,10 +158,11 @@ def _unique(name: str, pairs: list[tuple[Key, App]]) -> dict[Key, App]:
     return found
 
 
-def parse_apps(text: str) -> Apps:
-    """Apps from the text of an apps file. Raises AppsInvalid with a sentence that names the field."""
+def parse_apps(text: str, *, directory: Path = Path()) -> Apps:
+    """Apps from the text of an apps file that lies in `directory`. Raises AppsInvalid with a sentence that names the
+    field."""
     try:
-        parsed = _File.model_validate(tomllib.loads(text))
+        parsed = _File.model_validate(tomllib.loads(text), context={"directory": directory})
     except tomllib.TOMLDecodeError as error:
         raise AppsInvalid(str(error)) from error
     except ValidationError as error:
@@ -170,15 +199,24 @@ def _check(app: App) -> None:
     for name, ids in named.items():
         if len(set(ids)) != len(ids):
             raise AppsInvalid(f"app {app.id!r}: two {name} have the same id")
+    key = {"issuer_id": app.apple.issuer_id, "key_id": app.apple.key_id, "private_key_file": app.apple.private_key_file}
+    missing = [name for name, value in key.items() if value is None]
+    if missing and len(missing) < len(key):
+        raise AppsInvalid(
+            f"app {app.id!r}: apple.{missing[0]} is missing: the Server API's key is all of {', '.join(key)}"
+        )
     for endpoint in app.webhooks:
         if unknown := endpoint.events - {EVERY_EVENT, *OUTWARD}:
             raise AppsInvalid(f"app {app.id!r}: webhook {endpoint.id!r}: there is no event {min(unknown)!r} to be told")
 
 
 def load_apps(path: Path) -> Apps:
-    """Apps from a file. Raises AppsInvalid with a sentence that names the file and the field."""
+    """Apps from a file. Raises AppsInvalid with a sentence that names the file and the field.
+
+    Files that it names are looked for where it lies, wherever the process was started.
+    """
     try:
-        return parse_apps(path.read_text(encoding="utf-8"))
+        return parse_apps(path.read_text(encoding="utf-8"), directory=path.parent)
     except OSError as error:
         raise AppsInvalid(f"{path}: {error.strerror}") from error
     except AppsInvalid as error:

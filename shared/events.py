@@ -75,6 +75,26 @@ class Event(Generic[P_co]):
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadEvent:
+    """A fact in the journal whose payload this release cannot read, a newer one's say: all but the payload."""
+
+    id: EventId
+    type: str
+    version: int
+    app: AppId
+    subject: str
+    user_id: UserId | None
+    trace_id: str
+    causation_id: EventId | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+Recorded = Event[Payload] | UnreadEvent
+"""Whatever is in the journal: to be shown, not to be acted on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A fact that is about to be recorded; the journal gives it its id and its time of recording."""
 
@@ -112,13 +132,28 @@ def following(
 
 @dataclass(frozen=True, slots=True)
 class ReceiptSubmitted(Payload):
-    """A client sent an app receipt and the transaction that it claims from it. The store has to be asked."""
+    """A client sent an app receipt and the transaction that it claims from it. The store has to be asked.
+
+    `vouched`: it was the app's own backend that sent it, and it says whose the purchase is.
+    """
 
     TYPE: ClassVar[str] = "receipt.submitted"
 
     store: Store
     transaction_id: TransactionId
     receipt: str
+    vouched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionIdSubmitted(Payload):
+    """Somebody named a transaction, with no proof of it. The store has to be asked. `vouched` as of a receipt."""
+
+    TYPE: ClassVar[str] = "transaction_id.submitted"
+
+    store: Store
+    transaction_id: TransactionId
+    vouched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +369,7 @@ PAYLOADS: Mapping[tuple[str, int], type[Payload]] = {
     (cls.TYPE, cls.VERSION): cls
     for cls in (
         ReceiptSubmitted,
+        TransactionIdSubmitted,
         TransactionSubmitted,
         NotificationReceived,
         AccountTokenIssued,
@@ -362,15 +398,18 @@ OUTWARD = (
 
 WORD_RANK: Mapping[str, int] = {
     ReceiptSubmitted.TYPE: 1,
+    TransactionIdSubmitted.TYPE: 1,
     TransactionSubmitted.TYPE: 1,
     PurchaseRejected.TYPE: 1,
-    PurchaseVerified.TYPE: 1,
-    PurchaseParked.TYPE: 2,
-    PurchaseCompleted.TYPE: 2,
-    PurchaseRefunded.TYPE: 2,
+    PurchaseVerified.TYPE: 2,
+    PurchaseParked.TYPE: 3,
+    PurchaseCompleted.TYPE: 3,
+    PurchaseRefunded.TYPE: 3,
 }
-"""Which events say what a purchase's status is. The newest of the highest rank is the word that counts: the ledger's
-outranks all others, so that a stale receipt, refused after its purchase was granted, does not un-complete it."""
+"""Which events say what a purchase's status is. The newest of the highest rank is the word that counts. A claim may
+come with several proofs, looked at in any order or at once, and one that is good is enough: a rejection is about one
+proof, so it does not undo what another has proved. The ledger's word outranks all others. Ranks are kept with the
+timelines: none may ever become lower."""
 
 
 def encode(payload: Payload) -> bytes:

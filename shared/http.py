@@ -23,6 +23,7 @@ gateway, as `caller_header(kind=…, name=…)` writes it and `read_caller` read
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeVar, cast
@@ -48,6 +49,7 @@ APP_HEADER: Final = "X-Purser-App"
 CALLER_HEADER: Final = "X-Purser-Caller"
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
@@ -175,7 +177,7 @@ def read_body(model: type[M]) -> M:
     Types are taken strictly (`"1"` is no number), members that the model does not know are ignored.
     """
     try:
-        return model.model_validate(_json_object(), strict=True)
+        return model.model_validate(_json_object(model), strict=True)
     except ValidationError as error:
         raise malformed(_first_problem(error)) from error
 
@@ -201,14 +203,28 @@ def read_caller(header: str) -> tuple[CallerKind, str] | None:
     return cast(CallerKind, kind), unquote(name)
 
 
-def _json_object() -> dict[str, Any]:
+def _json_object(model: type[BaseModel]) -> dict[str, Any]:
+    body = _body()
     try:
-        document = msgspec.json.decode(_body())
+        document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed("the body is not JSON") from error
+        raise malformed(f"{_broken_member(body, model)}the body is not JSON") from error
     if not isinstance(document, dict):
         raise malformed("the body is not a JSON object")
     return document
+
+
+def _broken_member(body: bytes, model: type[BaseModel]) -> str:
+    """Which member keeps the body from being JSON, if it is for half a surrogate pair: that is no text (RFC 8259, 8.2),
+    but Python's own parser lets it pass.
+    """
+    try:
+        document = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return ""
+    members = document if isinstance(document, dict) else {}
+    broken = [name for name in model.model_fields if _SURROGATE.search(str(members.get(name)))]
+    return f"{broken[0]}: it holds half a surrogate pair: " if broken else ""
 
 
 def _body() -> bytes:

@@ -139,7 +139,9 @@ class _Issuer:
             )
             expires_s = _times(claims, now_s=now_s)
             return Client(app=self._app, user_id=parse_user_id(claims["sub"])), expires_s
-        except (jwt.PyJWTError, UserIdInvalid, ValueError, TypeError, RecursionError) as error:
+        except UserIdInvalid as error:  # the app's own login signed it, so whoever runs that is told
+            raise CredentialRejected(f"the client token's sub: {error}") from error
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise CredentialRejected("the client token is not valid") from error
 
 

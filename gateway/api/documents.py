@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.domain.callers import UNADDRESSABLE, parse_user_id
 from gateway.domain.purchases import Delivery, Status
 from gateway.domain.purchases import Purchase as KnownPurchase
 from gateway.domain.timelines import Entry
@@ -20,7 +21,7 @@ from gateway.handlers import Submitted
 from shared import catalog
 from shared.clock import rfc3339
 from shared.events import Environment, ProductType, RejectionCode, Store
-from shared.ids import EventId
+from shared.ids import EventId, UserId
 from shared.money import Amount
 
 WAIT_S_MAX: Final = 30
@@ -29,8 +30,12 @@ PAGE_DEFAULT: Final = 50
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 UserText = Annotated[
-    str,
-    Field(pattern=r"^[^\x00-\x1f\x7f]{1,128}$", description="A user of the app, as the app's own login names it."),
+    UserId,
+    AfterValidator(parse_user_id),
+    Field(
+        description="A user of the app, as the app's own login names it.",
+        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]{1,128}$", "not": {"enum": sorted(UNADDRESSABLE)}},
+    ),
 ]
 TransactionText = Annotated[
     str,
@@ -40,14 +45,26 @@ TransactionText = Annotated[
 
 # ---- what comes in ----------------------------------------------------------------------------------------------
 
+_TEXT: Final[Mapping[str, str]] = {"type": "string"}
+_NONE: Final[Mapping[str, str]] = {"type": "null"}
 _FORMS: Final[list[Any]] = [
-    {"required": ["transaction_id", "receipt"], "properties": {"receipt": {"type": "string"}}},
-    {"required": ["signed_transaction"], "properties": {"signed_transaction": {"type": "string"}}},
+    {
+        "required": ["transaction_id", "receipt"],
+        "properties": {"transaction_id": _TEXT, "receipt": _TEXT, "signed_transaction": _NONE},
+    },
+    {"required": ["signed_transaction"], "properties": {"signed_transaction": _TEXT, "receipt": _NONE}},
+    {
+        "required": ["transaction_id"],
+        "properties": {"transaction_id": _TEXT, "receipt": _NONE, "signed_transaction": _NONE},
+    },
 ]
 
 
 class PurchaseSubmission(BaseModel):
-    """A purchase and its proof: `transaction_id` with `receipt`, or `signed_transaction`. Not both."""
+    """A purchase and its proof: `signed_transaction`, or `transaction_id` with `receipt`, or `transaction_id` alone.
+
+    One request brings one proof: `receipt` and `signed_transaction` together are refused.
+    """
 
     model_config = ConfigDict(json_schema_extra={"oneOf": _FORMS})
 
@@ -61,11 +78,42 @@ class PurchaseSubmission(BaseModel):
     def _has_one_proof(self) -> PurchaseSubmission:
         if self.receipt is not None and self.signed_transaction is not None:
             raise ValueError("receipt, signed_transaction: one of the two is wanted, not both")
-        if self.receipt is None and self.signed_transaction is None:
-            raise ValueError("receipt, signed_transaction: one of the two is wanted")
         if self.receipt is not None and self.transaction_id is None:
             raise ValueError("transaction_id: a receipt needs the transaction that is claimed from it")
+        if self.transaction_id is None and self.signed_transaction is None:
+            raise ValueError("signed_transaction, receipt, transaction_id: a proof of the purchase is wanted")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A request body as the contract shows it, and what it is one of."""
+
+    summary: str
+    value: Mapping[str, Any]
+
+
+_EXAMPLE_ID: Final = "2000000277760217"
+_EXAMPLE_JWS: Final = (
+    # {"alg":"ES256","x5c":["MIIE","MIID","MIIC"]}.{"transactionId":"2000000277760217"}: real ones are 6,000 characters
+    "eyJhbGciOiJFUzI1NiIsIng1YyI6WyJNSUlFIiwiTUlJRCIsIk1JSUMiXX0"
+    ".eyJ0cmFuc2FjdGlvbklkIjoiMjAwMDAwMDI3Nzc2MDIxNyJ9"
+    ".ZXhhbXBsZQ"
+)
+PURCHASE_EXAMPLES: Final[Mapping[str, Example]] = {
+    "signed_transaction": Example(
+        "StoreKit 2: the transaction as it was signed; verified here, the store is not asked",
+        {"store": "apple", "signed_transaction": _EXAMPLE_JWS},
+    ),
+    "receipt": Example(
+        "StoreKit 1: the app receipt and the transaction in it; the store is asked",
+        {"store": "apple", "transaction_id": _EXAMPLE_ID, "receipt": "MIITtAYJKoZIhvcNAQcCoIITpTCCE6E="},
+    ),
+    "transaction_id": Example(
+        "The transaction's id alone; the store is asked, with the app's key of the App Store Server API",
+        {"store": "apple", "transaction_id": _EXAMPLE_ID},
+    ),
+}
 
 
 class AppleNotification(BaseModel):
@@ -225,7 +273,10 @@ class OpenDelivery:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """One event: what it says (proofs left out), what it followed from, and what followed from it."""
+    """One event: what it says (proofs left out), what it followed from, and what followed from it.
+
+    `data` is empty when a newer release wrote the event and the one that answers cannot read it.
+    """
 
     id: str
     type: str

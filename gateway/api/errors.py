@@ -13,6 +13,7 @@ from gateway.domain.notifications import NotificationInvalid, NotificationReject
 from gateway.domain.purchases import ProofInvalid
 from gateway.domain.wallets import LedgerUnavailable
 from gateway.handlers import PurchaseUnknown
+from shared.events import EventUnknown
 from shared.http import Problem, malformed, not_found, unavailable
 from shared.jws import JwsMalformed, JwsUntrusted
 
@@ -42,6 +43,7 @@ _PROBLEMS: Final[Mapping[type[Exception], Callable[[Exception], Problem]]] = {
     UserIdInvalid: lambda error: malformed(f"user: {error}"),
     ProofInvalid: lambda error: malformed(str(error)),
     PurchaseUnknown: lambda _: not_found("there is no such purchase"),
+    EventUnknown: lambda _: unavailable("a newer release recorded it, and this process cannot read it yet"),
     JwsMalformed: lambda error: malformed(f"signedPayload: {error}"),
     JwsUntrusted: lambda error: unauthorized(f"signedPayload: {error}", scheme="JWS"),
     NotificationInvalid: lambda error: malformed(f"signedPayload: {error}"),

@@ -23,7 +23,10 @@ answer carries `X-Request-Id`, and a `traceparent` that is sent is kept to."""
 
 _PARTS: Final = {
     "purchase": ("The id of a purchase, `pur_…`.", {"type": "string", "pattern": "^pur_[a-z2-7]{26}$"}),
-    "user": ("`me` with a client token, else the id of a user.", {"type": "string", "minLength": 1, "maxLength": 128}),
+    "user": (
+        "`me` with a client token, else the id of a user.",
+        {"type": "string", "minLength": 1, "maxLength": 128, "not": {"enum": [".", ".."]}},
+    ),
 }
 _ERRORS: Final = {
     400: "Malformed: `detail` names the field.",
@@ -55,7 +58,9 @@ def document(routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
     }
 
 
-_CLIENT: Final = "A client token: a JWT of the app's own login. `aud` is the app, `sub` the user, `exp` is required."
+_CLIENT: Final = """\
+A client token: a JWT of the app's own login. `aud` is the app, `sub` the user (but not `.`, `..` or `me`, which mean
+something else in a path), `exp` is required."""
 _SERVER: Final = "A server key, `sk_…`: acts for any user of its app, within its scopes."
 
 
@@ -72,8 +77,13 @@ def _operation(route: Route) -> dict[str, Any]:
     if parameters := [*_path_parameters(route), *_query_parameters(route)]:
         operation["parameters"] = parameters
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": _reference(route.body)}}}
+        operation["requestBody"] = {"required": True, "content": {_JSON: _body(route.body, route.examples)}}
     return operation
+
+
+def _body(kind: type, examples: Mapping[str, documents.Example]) -> dict[str, Any]:
+    shown = {name: {"summary": example.summary, "value": example.value} for name, example in examples.items()}
+    return {"schema": _reference(kind)} | ({"examples": shown} if shown else {})
 
 
 def _security(access: Access) -> list[dict[str, list[str]]]:

@@ -11,8 +11,15 @@ from flask import Response, request
 from gateway import handlers
 from gateway.api import documents
 from gateway.api.services import Services
-from gateway.domain.callers import Caller, addressed_user, parse_user_id, submitting_user
-from gateway.domain.purchases import Proof, Purchase, parse_purchase_id, receipt_proof, transaction_proof
+from gateway.domain.callers import Caller, addressed_user, submitting_user, vouches
+from gateway.domain.purchases import (
+    Proof,
+    Purchase,
+    parse_purchase_id,
+    receipt_proof,
+    transaction_id_proof,
+    transaction_proof,
+)
 from gateway.handlers import PurchaseUnknown
 from shared.http import answer, read_body, read_query, trace_id
 from shared.ids import EventId, PurchaseId
@@ -34,16 +41,20 @@ class _Wait:
 def submit(services: Services, caller: Caller) -> Response:
     """Take in a purchase
 
-    202 once it is durable; the same transaction by the same user is the same purchase, however often it is sent. With
-    `Prefer: wait=N` or `?wait=N` the answer is 200 with the whole purchase if it comes to an end in time. Taking in a
-    `transaction_id` alone needs the App Store Server API, which this version does not ask.
+    202 once it is durable; the same transaction by the same user is the same purchase, however often it is sent and
+    with whichever proof: until one is found good, another one is looked at too. With `Prefer: wait=N` or `?wait=N` the
+    answer is 200 with the whole purchase if it comes to an end in time.
+
+    A `transaction_id` alone is looked up with the App Store Server API; without a key for it in the app's entry it is
+    refused (400). It proves nothing about who bought, so from a client it is good for what was bought with that user's
+    `appAccountToken`, unless the app's entry says otherwise. A server key vouches for the user that it names.
     """
     body = read_body(documents.PurchaseSubmission)
     wait = _wanted_wait()
     submitted = handlers.submit_purchase(
-        _proof(body),
+        _proof(body, caller),
         app=caller.app.id,
-        user_id=submitting_user(caller, None if body.user_id is None else parse_user_id(body.user_id)),
+        user_id=submitting_user(caller, body.user_id),
         journal=services.journal,
         trace_id=trace_id(),
         now=services.clock.now(),
@@ -92,12 +103,16 @@ def timeline(services: Services, caller: Caller, purchase: str) -> Response:
     return answer(documents.Timeline(events=[documents.TimelineEvent.of(entry) for entry in entries]))
 
 
-def _proof(body: documents.PurchaseSubmission) -> Proof:
-    if body.receipt is not None and body.transaction_id is not None:
-        return receipt_proof(store=body.store, transaction_id=body.transaction_id, receipt=body.receipt)
-    return transaction_proof(
-        store=body.store, signed_transaction=body.signed_transaction or "", transaction_id=body.transaction_id
-    )
+def _proof(body: documents.PurchaseSubmission, caller: Caller) -> Proof:
+    """Raises ProofInvalid."""
+    store, named, vouched = body.store, body.transaction_id or "", vouches(caller)
+    if body.signed_transaction is not None:
+        return transaction_proof(
+            store=store, signed_transaction=body.signed_transaction, transaction_id=body.transaction_id
+        )
+    if body.receipt is not None:
+        return receipt_proof(store=store, transaction_id=named, receipt=body.receipt, vouched=vouched)
+    return transaction_id_proof(store=store, transaction_id=named, vouched=vouched, app=caller.app.apple)
 
 
 def _purchase_id(text: str) -> PurchaseId:

@@ -16,7 +16,7 @@ def page(document: Mapping[str, Any]) -> str:
         loader=PackageLoader("gateway.api"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.lstrip_blocks = True
-    environment.filters.update(code=_code, kind=_kind, name=_name)
+    environment.filters.update(code=_code, json=_json, kind=_kind, name=_name)
     return environment.get_template("reference.html").render(document=document, by_tag=_by_tag(document))
 
 
@@ -34,6 +34,10 @@ def _code(text: str) -> Markup:
     parts = str(escape(text)).split("`")
     marked = "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
     return Markup("".join(f"<p>{paragraph}</p>" for paragraph in marked.split("\n\n")))  # noqa: S704  escaped above
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2)
 
 
 def _name(schema: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ A path stands here or it does not exist, and it cannot stand here without saying
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ class Route:
     answers: Mapping[int, type | None]
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
+    examples: Mapping[str, documents.Example] = field(default_factory=dict)  # of the body
 
     @property
     def endpoint(self) -> str:
@@ -62,6 +63,7 @@ ROUTES: Final = (
         {202: documents.SubmittedPurchase, 200: documents.Purchase},
         query=documents.WaitQuery,
         body=documents.PurchaseSubmission,
+        examples=documents.PURCHASE_EXAMPLES,
     ),
     Route(
         "GET",

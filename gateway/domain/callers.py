@@ -12,6 +12,8 @@ from shared.ids import UserId
 ME: Final = "me"
 """In a path: the user whose token it is."""
 
+UNADDRESSABLE: Final = frozenset({".", "..", ME})
+"""No users' ids, since a path cannot name them: whoever normalizes a URL drops the dots (RFC 3986, 6.2.2.3)."""
 _USER_ID: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
 
@@ -32,7 +34,7 @@ class UserUnnamed(CallRejected):
 
 
 class UserIdInvalid(ValueError):
-    """A user id has 1 to 128 characters, none of them a control character."""
+    """It is no user's id. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,11 @@ Caller = Client | Server
 
 
 def parse_user_id(text: str) -> UserId:
-    """Raises UserIdInvalid."""
+    """1 to 128 characters, none of them a control character, and a path can name it. Raises UserIdInvalid."""
     if _USER_ID.fullmatch(text) is None:
         raise UserIdInvalid("1 to 128 characters are wanted, none of them a control character")
+    if text in UNADDRESSABLE:
+        raise UserIdInvalid(f"{text!r} cannot be the id of a user: it means something else in a path")
     return UserId(text)
 
 
@@ -83,6 +87,11 @@ def submitting_user(caller: Caller, named: UserId | None) -> UserId:
     if named is None:
         raise UserUnnamed("user_id: a server key names the user")
     return named
+
+
+def vouches(caller: Caller) -> bool:
+    """Whether it is the app's own backend that says whose a purchase is: a device says it of itself."""
+    return isinstance(caller, Server)
 
 
 def addressed_user(caller: Caller, path: str) -> UserId:

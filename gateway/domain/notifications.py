@@ -1,7 +1,12 @@
-"""Notifications of the App Store: which app a verified one is for, and what is recorded of it."""
+"""Notifications of the App Store: which app a verified one is for, and what is recorded of it.
+
+What the App Store has signed for one of our apps is recorded, whatever it is: Apple adds types, subtypes and fields as
+it likes, and repeats what is refused. What to make of it is the verifier's to say, who has the whole text.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +18,9 @@ _CARRIERS: Final = ("data", "summary", "externalPurchaseToken", "appData")
 """Apple, responseBodyV2DecodedPayload: they exclude each other, and each names the app. Looked for in this order."""
 _SANDBOX_MARK: Final = "SANDBOX"
 _NOTIFICATION_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
-_TYPE: Final = re.compile(r"[0-9A-Za-z_.-]{1,100}")  # open: Apple adds types and subtypes as it likes
+_WORD: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+UNSTATED: Final = "UNSTATED"
+"""The type of a notification that states none: what is recorded has one."""
 
 
 class NotificationInvalid(ValueError):
@@ -31,24 +38,21 @@ def addressee(claims: Mapping[str, Any], *, apps: Apps) -> App:
     id elsewhere has another number.
     """
     carrier = _carrier(claims)
-    bundle_id = carrier.get("bundleId")
-    app = apps.by_bundle_id.get(bundle_id) if isinstance(bundle_id, str) else None
+    app = _named(carrier, apps)
     if app is None:
         raise NotificationRejected("the notification is for another app")
-    if app.apple.app_apple_id is not None and not _is_sandbox(carrier):
-        number = carrier.get("appAppleId")
-        if type(number) is not int or number != app.apple.app_apple_id:
-            raise NotificationRejected("the notification is for another app")
+    if app.apple.app_apple_id is not None and not _is_sandbox(carrier) and _number(carrier) != app.apple.app_apple_id:
+        raise NotificationRejected("the notification is for another app")
     return app
 
 
 def notification_of(claims: Mapping[str, Any], *, signed_payload: str) -> NotificationReceived:
-    """What is recorded of it. Raises NotificationInvalid."""
+    """What is recorded of it, beside its text."""
     return NotificationReceived(
         store="apple",
-        notification_id=_text(claims, "notificationUUID", _NOTIFICATION_ID),
-        notification_type=_text(claims, "notificationType", _TYPE),
-        subtype=_text(claims, "subtype", _TYPE) if claims.get("subtype") is not None else None,
+        notification_id=_text(claims, "notificationUUID", _NOTIFICATION_ID) or _digest(signed_payload),
+        notification_type=_text(claims, "notificationType", _WORD) or UNSTATED,
+        subtype=_text(claims, "subtype", _WORD),
         signed_payload=signed_payload,
     )
 
@@ -63,6 +67,19 @@ def _carrier(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     raise NotificationRejected("the notification names no app")
 
 
+def _named(carrier: Mapping[str, Any], apps: Apps) -> App | None:
+    """By its bundle id, or where there is none (all members of a carrier are optional) by the App Store's number."""
+    bundle_id = carrier.get("bundleId")
+    if bundle_id is None and (number := _number(carrier)) is not None:
+        return next((app for app in apps if app.apple.app_apple_id == number), None)
+    return apps.by_bundle_id.get(bundle_id) if isinstance(bundle_id, str) else None
+
+
+def _number(carrier: Mapping[str, Any]) -> int | None:
+    number = carrier.get("appAppleId")
+    return number if type(number) is int else None
+
+
 def _is_sandbox(carrier: Mapping[str, Any]) -> bool:
     """An external purchase token has no environment; its id says it (Apple, externalPurchaseId)."""
     token = carrier.get("externalPurchaseId")
@@ -71,8 +88,13 @@ def _is_sandbox(carrier: Mapping[str, Any]) -> bool:
     return bool(carrier.get("environment") == "Sandbox")
 
 
-def _text(claims: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:
+def _text(claims: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str | None:
+    """None for what is not there, or cannot be kept as a word of its own."""
     value = claims.get(name)
-    if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        raise NotificationInvalid(f"{name}: it is missing or malformed")
-    return value
+    return value if isinstance(value, str) and pattern.fullmatch(value) is not None else None
+
+
+def _digest(signed_payload: str) -> str:
+    """An id for a notification without one: of what is signed, since one thing may be signed in many ways."""
+    signed, _, _ = signed_payload.rpartition(".")
+    return hashlib.sha256(signed.encode()).hexdigest()

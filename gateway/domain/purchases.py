@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from shared.apps import AppleApp
 from shared.events import (
     Environment,
     Event,
@@ -25,6 +26,7 @@ from shared.events import (
     RejectionCode,
     Store,
     StoreTransaction,
+    TransactionIdSubmitted,
     TransactionSubmitted,
 )
 from shared.ids import EventId, PurchaseId, TransactionId, UserId, uuid7_moment
@@ -32,16 +34,20 @@ from shared.jws import JwsMalformed, peek_claims
 from shared.money import Amount
 
 Status = Literal["accepted", "verifying", "completed", "rejected", "parked", "partially_refunded", "refunded"]
-Proof = ReceiptSubmitted | TransactionSubmitted
+Proof = ReceiptSubmitted | TransactionSubmitted | TransactionIdSubmitted
 
 OPEN: Final[frozenset[str]] = frozenset({"accepted", "verifying"})
 """The states that a purchase leaves by itself; all others are final for whoever waits."""
-OPEN_WORDS: Final = frozenset({ReceiptSubmitted.TYPE, TransactionSubmitted.TYPE, PurchaseVerified.TYPE})
-"""The words that say so."""
+SUBMITTED: Final = frozenset(proof.TYPE for proof in (ReceiptSubmitted, TransactionSubmitted, TransactionIdSubmitted))
+"""The words by which a proof came in."""
+OPEN_WORDS: Final = SUBMITTED | {PurchaseVerified.TYPE}
+"""The words that say that a purchase is open."""
 ALL_MILLI: Final = 100_000
 """A whole refund, in thousandths of a percent, as the App Store counts."""
 
 _TRANSACTION_ID: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
+_COMPACT_JWS: Final = re.compile(r"[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+")
+"""Whatever else it says, it has to be text that a database can keep: header and signature are not looked into here."""
 _PURCHASE_ID: Final = re.compile(r"pur_[a-z2-7]{26}")
 
 
@@ -122,7 +128,7 @@ def parse_purchase_id(text: str) -> PurchaseId | None:
     return PurchaseId(text) if _PURCHASE_ID.fullmatch(text) else None
 
 
-def receipt_proof(*, store: Store, transaction_id: str, receipt: str) -> ReceiptSubmitted:
+def receipt_proof(*, store: Store, transaction_id: str, receipt: str, vouched: bool) -> ReceiptSubmitted:
     """An app receipt and the transaction that is claimed from it. Raises ProofInvalid."""
     try:
         is_empty = not a2b_base64(receipt, strict_mode=True)
@@ -131,12 +137,17 @@ def receipt_proof(*, store: Store, transaction_id: str, receipt: str) -> Receipt
     if is_empty:
         raise ProofInvalid("receipt: it is empty")
     return ReceiptSubmitted(
-        store=store, transaction_id=_transaction_id(transaction_id, field="transaction_id"), receipt=receipt
+        store=store,
+        transaction_id=_transaction_id(transaction_id, field="transaction_id"),
+        receipt=receipt,
+        vouched=vouched,
     )
 
 
 def transaction_proof(*, store: Store, signed_transaction: str, transaction_id: str | None) -> TransactionSubmitted:
     """A StoreKit 2 transaction; its id is what it says, unverified. Raises ProofInvalid, also if the claim differs."""
+    if _COMPACT_JWS.fullmatch(signed_transaction) is None:
+        raise ProofInvalid("signed_transaction: three segments of base64url, separated by dots, are wanted")
     try:
         said = peek_claims(signed_transaction).get("transactionId")
     except JwsMalformed as error:
@@ -152,6 +163,20 @@ def transaction_proof(*, store: Store, signed_transaction: str, transaction_id: 
     )
 
 
+def transaction_id_proof(*, store: Store, transaction_id: str, vouched: bool, app: AppleApp) -> TransactionIdSubmitted:
+    """A transaction that is named, no more: the App Store Server API is asked what it is.
+
+    Raises ProofInvalid, also when the app has no key for that.
+    """
+    if app.api_key is None:
+        raise ProofInvalid(
+            "transaction_id: alone it is looked up with the App Store Server API, for which this app has no key: "
+            "send receipt or signed_transaction too, or configure apple.issuer_id, key_id and private_key_file"
+        )
+    named = _transaction_id(transaction_id, field="transaction_id")
+    return TransactionIdSubmitted(store=store, transaction_id=named, vouched=vouched)
+
+
 def _transaction_id(text: str, *, field: str) -> TransactionId:
     if _TRANSACTION_ID.fullmatch(text) is None:
         raise ProofInvalid(f"{field}: 1 to 64 letters, digits, dots, dashes or underscores are wanted")
@@ -159,8 +184,18 @@ def _transaction_id(text: str, *, field: str) -> TransactionId:
 
 
 def proof_text(proof: Proof) -> str:
-    """The proof itself: two submissions with the same are repeats."""
-    return proof.receipt if isinstance(proof, ReceiptSubmitted) else proof.signed_transaction
+    """The proof itself: two submissions with the same are repeats. What is vouched for is another proof.
+
+    Neither a receipt nor a JWS has a colon, so none is taken for another kind of proof.
+    """
+    match proof:
+        case TransactionSubmitted():
+            return proof.signed_transaction
+        case ReceiptSubmitted():
+            text: str = proof.receipt
+        case TransactionIdSubmitted():
+            text = f"id:{proof.transaction_id}"
+    return f"vouched:{text}" if proof.vouched else text
 
 
 def purchase_of(standing: Standing) -> Purchase:
@@ -214,7 +249,7 @@ def _facts(word: Payload) -> _Facts:
             return _Facts.confirmed(word.transaction)
         case PurchaseRejected():
             return _Facts(word.store, word.transaction_id, environment=word.environment, product_id=word.product_id)
-        case ReceiptSubmitted() | TransactionSubmitted():
+        case ReceiptSubmitted() | TransactionSubmitted() | TransactionIdSubmitted():
             return _Facts(word.store, word.transaction_id)
         case _:
             raise PurchaseMalformed(f"{word.TYPE} is no word about a purchase")
@@ -238,6 +273,6 @@ def _open_status(word: Payload, deliveries: Sequence[Delivery]) -> Status:
     """A word that another one is to follow: unless whoever was to say it has given up and waits for an operator."""
     if any(delivery.is_stuck for delivery in deliveries):
         return "parked"
-    if isinstance(word, ReceiptSubmitted | TransactionSubmitted) and any(each.is_untouched for each in deliveries):
+    if word.TYPE in SUBMITTED and any(each.is_untouched for each in deliveries):
         return "accepted"
     return "verifying"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from gateway.domain.purchases import Delivery
-from shared.events import Event, Payload
+from shared.events import Recorded, UnreadEvent
 from shared.ids import EventId, UserId
 
 PROOFS: Final = frozenset({"receipt", "signed_transaction", "signed_payload", "token"})
@@ -17,7 +17,10 @@ PROOFS: Final = frozenset({"receipt", "signed_transaction", "signed_payload", "t
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event: what it says, what it followed from, what followed from it, and who has not handled it yet."""
+    """One event: what it says, what it followed from, what followed from it, and who has not handled it yet.
+
+    `data` is empty for an event that this release cannot read: which of its fields are proofs is not known either.
+    """
 
     id: EventId
     type: str
@@ -31,7 +34,7 @@ class Entry:
     recorded_at: datetime
 
 
-def entries(events: Sequence[Event[Payload]], deliveries: Sequence[Delivery]) -> list[Entry]:
+def entries(events: Sequence[Recorded], deliveries: Sequence[Delivery]) -> list[Entry]:
     """The events, oldest first, each with its place among the others."""
     ordered = sorted(events, key=lambda event: event.id)
     return [
@@ -39,7 +42,7 @@ def entries(events: Sequence[Event[Payload]], deliveries: Sequence[Delivery]) ->
             id=event.id,
             type=event.type,
             user_id=event.user_id,
-            data=_shown(event.payload),
+            data=_shown(event),
             trace_id=event.trace_id,
             caused_by=event.causation_id,
             led_to=[other.id for other in ordered if other.causation_id == event.id],
@@ -51,12 +54,15 @@ def entries(events: Sequence[Event[Payload]], deliveries: Sequence[Delivery]) ->
     ]
 
 
-def missing_causes(events: Sequence[Event[Payload]]) -> list[EventId]:
+def missing_causes(events: Sequence[Recorded]) -> list[EventId]:
     """The events that these followed from and that are not among them."""
     known = {event.id for event in events}
     causes = {event.causation_id for event in events if event.causation_id is not None}
     return sorted(causes - known)
 
 
-def _shown(payload: Payload) -> dict[str, Any]:
+def _shown(event: Recorded) -> dict[str, Any]:
+    if isinstance(event, UnreadEvent):
+        return {}
+    payload = event.payload
     return {field.name: getattr(payload, field.name) for field in fields(payload) if field.name not in PROOFS}

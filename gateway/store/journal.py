@@ -6,20 +6,20 @@ Proofs (receipts, signed transactions) are large and nobody's to see again: read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
 from gateway.domain.purchases import OPEN_WORDS, Delivery, Standing
 from gateway.domain.timelines import Entry, entries, missing_causes
-from gateway.store.recorder import GroupRecorder, Turn
+from gateway.store.recorder import GroupRecorder, Recording
 from shared.bus import journal
 from shared.bus.journal import Head, Pending
 from shared.bus.wake import Waker
 from shared.database import transact
-from shared.events import AccountTokenIssued, Draft, Event, Payload
+from shared.events import AccountTokenIssued, Draft, Recorded
 from shared.ids import AppId, EventId, IdSource, PurchaseId, UserId, account_subject
 
 CAUSES_DEPTH_MAX: Final = 5
@@ -65,7 +65,7 @@ class PostgresJournal:
         reopen: Sequence[str] = (),
         repeat: Sequence[str] = (),
     ) -> bool:
-        recorded = self._recorder.record(Turn(draft, fingerprint=fingerprint, reopen=reopen, repeat=repeat))
+        recorded = self._recorder.record(Recording(draft, fingerprint, tuple(reopen), tuple(repeat)))
         if recorded:
             self._waker.poke()
         return recorded
@@ -90,7 +90,7 @@ class PostgresJournal:
             head = journal.head(connection, app=app, subject=purchase_id)
             if head is None:
                 return []
-            events = _with_causes(connection, _events(connection, _ids_of(connection, head)))
+            events = _with_causes(connection, _recorded(connection, _ids_of(connection, head)))
             deliveries = journal.pending(connection, [event.id for event in events])
             return entries(events, [_delivery(pending) for pending in deliveries])
 
@@ -118,7 +118,7 @@ def _standings(connection: Connection, heads: Sequence[Head]) -> list[Standing]:
     words = {head.subject: head.word_event_id for head in heads if head.word_event_id is not None}
     if not words:
         return []
-    events = {event.id: event for event in _events(connection, list(words.values()))}
+    events = {event.id: event for event in map(journal.event_from, _rows(connection, list(words.values())))}
     awaited = [event.id for event in events.values() if event.type in OPEN_WORDS]
     deliveries = [_delivery(pending) for pending in journal.pending(connection, awaited)] if awaited else []
     return [
@@ -139,15 +139,20 @@ def _ids_of(connection: Connection, head: Head) -> list[EventId]:
     return list(connection.exec_driver_sql(_IDS_OF_SUBJECT, parameters).scalars())
 
 
-def _events(connection: Connection, ids: Sequence[EventId]) -> list[Event[Payload]]:
+def _recorded(connection: Connection, ids: Sequence[EventId]) -> list[Recorded]:
+    """The events, also those that this release cannot read."""
+    return [journal.event_to_show(row) for row in _rows(connection, ids)]
+
+
+def _rows(connection: Connection, ids: Sequence[EventId]) -> Iterable[Any]:
     parameters = {"ids": [str(event_id) for event_id in ids]}
-    return [journal.event_from(row) for row in connection.exec_driver_sql(_EVENTS_WITHOUT_PROOFS, parameters)]
+    return connection.exec_driver_sql(_EVENTS_WITHOUT_PROOFS, parameters)
 
 
-def _with_causes(connection: Connection, events: list[Event[Payload]]) -> list[Event[Payload]]:
+def _with_causes(connection: Connection, events: list[Recorded]) -> list[Recorded]:
     for _ in range(CAUSES_DEPTH_MAX):
         causes = missing_causes(events)
-        found = _events(connection, causes) if causes else []
+        found = _recorded(connection, causes) if causes else []
         if not found:
             break
         events = [*events, *found]

@@ -16,7 +16,18 @@ from sqlalchemy import Connection
 
 from shared.bus.routes import SUBSCRIPTIONS
 from shared.database import array_literal
-from shared.events import WORD_RANK, Draft, Event, Payload, decode, encode
+from shared.events import (
+    WORD_RANK,
+    Draft,
+    Event,
+    EventMalformed,
+    EventUnknown,
+    Payload,
+    Recorded,
+    UnreadEvent,
+    decode,
+    encode,
+)
 from shared.ids import AppId, EventId, IdSource, UserId
 
 REPEAT_AFTER_S: Final = 60
@@ -190,7 +201,7 @@ def heads_of_user(
     return [Head(*row) for row in rows]
 
 
-def timeline(connection: Connection, heads: Sequence[Head]) -> list[Event[Payload]]:
+def timeline(connection: Connection, heads: Sequence[Head]) -> list[Recorded]:
     """Every event of these timelines, oldest first. Reads only the partitions that their ids fall into."""
     if not heads:
         return []
@@ -204,7 +215,7 @@ def timeline(connection: Connection, heads: Sequence[Head]) -> list[Event[Payloa
             "last": max(known.last_event_id for known in heads),
         },
     )
-    return [event_from(row) for row in rows]
+    return [event_to_show(row) for row in rows]
 
 
 def load(connection: Connection, event_ids: Sequence[EventId]) -> list[Event[Payload]]:
@@ -244,6 +255,14 @@ def event_from(row: Any) -> Event[Payload]:
         occurred_at=occurred,
         recorded_at=recorded,
     )
+
+
+def event_to_show(row: Any) -> Recorded:
+    """An event from a row of EVENT_COLUMNS, whatever it is: for those who look, not for those who act on it."""
+    try:
+        return event_from(row)
+    except (EventUnknown, EventMalformed):
+        return UnreadEvent(*row[:6], *row[7:])  # all columns but the payload
 
 
 def _parameters(

@@ -37,9 +37,9 @@ CONSUMERS: Mapping[ConsumerName, Consumer] = {
     consumer.name: consumer
     for consumer in (
         Consumer(VERIFIER, ids_per_message=50, ids_in_flight=1000, lease_s=15),
-        # Waits on a store that answers in 0.2 to 2 s, at worst three times in its time-out of 13 s: small messages,
-        # twice as many in flight as are asked about at once, and a lease that a crash is waited out for.
-        Consumer(VERIFIER_STORE, ids_per_message=4, ids_in_flight=128, lease_s=60),
+        # Waits on a store that answers in 0.2 to 2 s, at worst three times in its time-out of 13 s: twice as many in
+        # flight as are asked about at once, and a lease that a crash is waited out for.
+        Consumer(VERIFIER_STORE, ids_per_message=16, ids_in_flight=256, lease_s=60),
         Consumer(LEDGER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
         Consumer(NOTIFIER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
         # Waits on the app's backend, up to 15 s an attempt.
@@ -49,6 +49,7 @@ CONSUMERS: Mapping[ConsumerName, Consumer] = {
 
 SUBSCRIPTIONS: Mapping[str, tuple[ConsumerName, ...]] = {
     events.ReceiptSubmitted.TYPE: (VERIFIER_STORE,),
+    events.TransactionIdSubmitted.TYPE: (VERIFIER_STORE,),
     events.TransactionSubmitted.TYPE: (VERIFIER,),
     events.NotificationReceived.TYPE: (VERIFIER,),
     events.AccountTokenIssued.TYPE: (VERIFIER,),

@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck
+from jsonschema_rs import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
@@ -126,8 +127,39 @@ def test_what_is_answered_about_a_purchase_is_as_described(gateway: Gateway) -> 
     good(gateway, "GET", "/v1/purchases/{purchase}/timeline", status=200, headers=server, **named)
     whose = {"path_parameters": {"user": "me"}}
     page = good(gateway, "GET", "/v1/users/{user}/purchases", status=200, headers=user, **whose)
-    assert len(page["purchases"]) == 1
+    assert page["purchases"][0]["id"] == taken_in["id"]
     good(gateway, "GET", "/v1/users/{user}/account-token", status=200, headers=user, **whose)
+
+
+def test_each_example_of_a_purchase_is_one_of_the_forms_and_is_taken_in(gateway: Gateway) -> None:
+    operation = openapi.document()["paths"]["/v1/purchases"]["post"]
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    assert set(examples) == {"signed_transaction", "receipt", "transaction_id"}
+    for example in examples.values():
+        media = {"body": example["value"], "media_type": "application/json"}
+        good(gateway, "POST", "/v1/purchases", status=202, headers=gateway.as_user("example"), **media)
+
+
+@pytest.mark.parametrize(
+    ("proof", "forms"),
+    [
+        ({}, 0),
+        ({"signed_transaction": "a.b.c"}, 1),
+        ({"signed_transaction": "a.b.c", "transaction_id": "1"}, 1),
+        ({"signed_transaction": "a.b.c", "receipt": None}, 1),
+        ({"receipt": "AAAA", "transaction_id": "1"}, 1),
+        ({"receipt": "AAAA"}, 0),
+        ({"receipt": "AAAA", "transaction_id": None}, 0),
+        ({"transaction_id": "1"}, 1),
+        ({"transaction_id": "1", "receipt": None, "signed_transaction": None}, 1),
+        ({"transaction_id": None}, 0),
+        ({"receipt": "AAAA", "signed_transaction": "a.b.c"}, 0),
+        ({"receipt": "AAAA", "transaction_id": "1", "signed_transaction": "a.b.c"}, 0),
+    ],
+)
+def test_the_contract_knows_the_forms_of_a_purchase(proof: dict[str, Any], forms: int) -> None:
+    kinds = openapi.document()["components"]["schemas"]["PurchaseSubmission"]["oneOf"]
+    assert sum(Draft202012Validator(form).is_valid(proof) for form in kinds) == forms
 
 
 def test_what_the_ledger_answers_is_as_the_gateways_contract_says(gateway: Gateway) -> None:

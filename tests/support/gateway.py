@@ -27,6 +27,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 APP = "game"
 BUNDLE_ID, APP_APPLE_ID = "com.example.game", 1234567890
 CLIENT_KEY = "example-only-client-token-key-change-me"
+API_KEY = 'issuer_id = "issuer"\nkey_id = "key"\nprivate_key_file = "AuthKey.p8"'
+"""The key of the App Store Server API, as an apps file has it. The gateway never reads the file."""
 SERVER_KEY = "sk_example_only_change_me"
 SERVICE_TOKEN = "service-token-of-a-test"
 
@@ -106,6 +108,16 @@ def notification_claims(*, now: datetime) -> dict[str, Any]:
     }
 
 
+def apps_file(directory: Path, *, api_key: bool) -> Path:
+    """The example's apps file, with a key of the App Store Server API or without."""
+    lines = (EXAMPLES / "apps.toml").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(("issuer_id", "key_id", "private_key_file"))]
+    place = kept.index("[apps.apple]") + 1
+    path = directory / ("apps.toml" if api_key else "apps-without-key.toml")
+    path.write_text("\n".join([*kept[:place], *([API_KEY] if api_key else []), *kept[place:], ""]), encoding="utf-8")
+    return path
+
+
 @contextmanager
 def gateway_on(
     database_url: str,
@@ -115,18 +127,18 @@ def gateway_on(
     ids: IdSource | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Iterator[Gateway]:
-    """A gateway of the example app on this database; `changes` are to its settings."""
+    """A gateway of the example app, with a key of the Server API, on this database; `changes` are to its settings."""
     chain = Chain()
     root = directory / "root.der"
     root.write_bytes(chain.root.der)
-    settings = GatewaySettings(
-        database_url=SecretStr(database_url),
-        service_token=SecretStr(SERVICE_TOKEN),
-        apps_file=EXAMPLES / "apps.toml",
-        catalog_file=EXAMPLES / "catalog.toml",
-        apple_root_files=str(root),
-        **(changes or {}),
-    )
+    defaults: dict[str, Any] = {
+        "database_url": SecretStr(database_url),
+        "service_token": SecretStr(SERVICE_TOKEN),
+        "apps_file": apps_file(directory, api_key=True),
+        "catalog_file": EXAMPLES / "catalog.toml",
+        "apple_root_files": str(root),
+    }
+    settings = GatewaySettings(**defaults | dict(changes or {}))
     clock = clock or SystemClock()
     with bus_in(database_url) as bus, closing(build(settings, clock=clock, ids=ids or system_ids())) as built:
         yield Gateway(app=built.app, chain=chain, clock=clock, bus=bus)

@@ -35,7 +35,9 @@ def journal(module_database: str) -> Iterator[PostgresJournal]:
 
 
 def test_proofs_stay_in_the_database(gateway: Gateway, journal: PostgresJournal) -> None:
-    receipt = receipt_proof(store="apple", transaction_id="1", receipt=base64.b64encode(b"receipt").decode())
+    receipt = receipt_proof(
+        store="apple", transaction_id="1", receipt=base64.b64encode(b"receipt").decode(), vouched=False
+    )
     signed = transaction_proof(store="apple", signed_transaction=gateway.signed_transaction("2"), transaction_id=None)
     words = []
     for proof in (receipt, signed):

@@ -176,6 +176,13 @@ def test_a_user_whose_id_has_slashes_and_signs_is_found_by_it(gateway: Gateway) 
     assert [known["id"] for known in document["purchases"]] == [purchase]
 
 
+@pytest.mark.parametrize("user", [".", "..", "%2E%2E", "me", "%00"])
+def test_a_user_that_cannot_be_is_refused_by_the_path(gateway: Gateway, user: str) -> None:
+    status, document = read(gateway, f"/v1/users/{user}/account-token", gateway.as_server())
+    assert (status, document["code"]) == (400, "malformed-request")
+    assert "user" in document["detail"]
+
+
 # ---- timelines --------------------------------------------------------------------------------------------------
 
 
@@ -217,10 +224,73 @@ def test_a_timeline_shows_no_proof(gateway: Gateway) -> None:
     assert token.rpartition(".")[2] not in json.dumps(document)
 
 
+def test_a_timeline_tells_who_vouched(gateway: Gateway) -> None:
+    body = {"store": "apple", "transaction_id": str(next(NUMBERS)), "user_id": "alice"}
+    posted = gateway.client().post("/v1/purchases", json=body, headers=gateway.as_server()).json or {}
+    _, document = read(gateway, f"/v1/purchases/{posted['id']}/timeline", gateway.as_server())
+    (named,) = document["events"]
+    assert (named["type"], named["data"]["vouched"]) == ("transaction_id.submitted", True)
+
+
 def test_a_timeline_is_for_servers(gateway: Gateway) -> None:
     _, purchase = bought(gateway)
     status, document = read(gateway, f"/v1/purchases/{purchase}/timeline")
     assert (status, document["code"]) == (403, "forbidden")
+
+
+def of_a_newer_release(gateway: Gateway, event_id: EventId, assignments: str) -> None:
+    """Makes an event into one that this release does not know."""
+    with gateway.bus.engine.begin() as connection:  # the journal refuses changes, so its trigger has to look away
+        connection.exec_driver_sql("set local session_replication_role = replica")
+        connection.exec_driver_sql(
+            f"update journal.event set {assignments} where id = %(id)s",  # noqa: S608 - a test's own words
+            {"id": event_id},
+        )
+
+
+@pytest.mark.parametrize(
+    ("assignments", "shown_as"),
+    [
+        ("type = 'purchase.blessed'", "purchase.blessed"),
+        ("version = 2", "purchase.rejected"),
+        ("payload = payload - 'code'", "purchase.rejected"),
+    ],
+    ids=["type", "version", "payload"],
+)
+def test_an_event_of_a_newer_release_is_shown_as_what_it_is(gateway: Gateway, assignments: str, shown_as: str) -> None:
+    transaction_id, purchase = bought(gateway)
+    (submitted,) = event_ids(gateway, purchase)
+    refused = PurchaseRejected(purchase, "apple", TransactionId(transaction_id), "wrong_app", "secret-proof")
+    event_id = gateway.tell(purchase, refused, cause=submitted)
+    of_a_newer_release(gateway, event_id, assignments)
+    status, document = read(gateway, f"/v1/purchases/{purchase}/timeline", gateway.as_server())
+    assert status == 200
+    first, second = document["events"]
+    assert first["led_to"] == [second["id"]] == [str(event_id)]
+    assert (second["type"], second["caused_by"], second["user_id"]) == (shown_as, str(submitted), "alice")
+    assert abs(datetime.fromisoformat(second["recorded_at"]) - gateway.clock.now()).total_seconds() < 60
+    assert second["data"] == {}
+    assert "secret-proof" not in json.dumps(document)
+
+
+def test_a_cause_of_a_newer_release_is_shown_too(gateway: Gateway) -> None:
+    transaction_id, purchase = bought(gateway)
+    notification = NotificationReceived("apple", "n", "REFUND", None, "secret-proof")
+    noticed = gateway.tell(f"ntf_{transaction_id}", notification)
+    gateway.tell(purchase, PurchaseVerified(purchase, transaction(transaction_id)), cause=noticed)
+    of_a_newer_release(gateway, noticed, "type = 'omen.received'")
+    _, document = read(gateway, f"/v1/purchases/{purchase}/timeline", gateway.as_server())
+    assert {event["id"]: event["type"] for event in document["events"]}[str(noticed)] == "omen.received"
+
+
+def test_a_word_of_a_newer_release_is_for_a_process_that_knows_it(gateway: Gateway) -> None:
+    transaction_id, purchase = bought(gateway, "early")
+    refused = PurchaseRejected(purchase, "apple", TransactionId(transaction_id), "wrong_app", "another app's")
+    of_a_newer_release(gateway, gateway.tell(purchase, refused), "type = 'purchase.blessed'")
+    for path in (f"/v1/purchases/{purchase}", "/v1/users/early/purchases"):
+        response = gateway.client().get(path, headers=gateway.as_server())
+        assert (response.status_code, (response.json or {})["code"]) == (503, "temporarily-unavailable")
+        assert int(response.headers["Retry-After"]) > 0
 
 
 def test_a_rejection_is_told_with_its_reason(gateway: Gateway) -> None:
@@ -286,6 +356,8 @@ def test_the_page_to_read_names_every_call_and_needs_nothing_from_elsewhere(gate
         assert path in page.text
     for name in document["components"]["schemas"]:
         assert f'id="{name}"' in page.text
+    for example in document["paths"]["/v1/purchases"]["post"]["requestBody"]["content"]["application/json"]["examples"]:
+        assert f"&#34;{example}&#34;: " in page.text
     assert "<script" not in page.text
     assert "src=" not in page.text
     assert "http://" not in page.text.replace("http://127.0.0.1", "")

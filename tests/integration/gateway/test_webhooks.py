@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from shared.ids import notification_subject
 from tests.support.apple_pki import Certificate, Chain, malleated, sign_hs256
-from tests.support.gateway import APP_APPLE_ID, BUNDLE_ID, Gateway, notification_claims
+from tests.support.gateway import APP_APPLE_ID, BUNDLE_ID, Gateway, apps_file, gateway_on, notification_claims
 
 OURS = {"bundleId": BUNDLE_ID, "appAppleId": APP_APPLE_ID, "environment": "Production"}
 
@@ -59,6 +60,14 @@ def test_a_repeat_is_answered_like_the_first_and_recorded_once(gateway: Gateway)
         (12, {"data": None, "summary": OURS}),
         (13, {"data": None, "appData": OURS}),
         (14, {"data": None, "externalPurchaseToken": {"bundleId": BUNDLE_ID, "externalPurchaseId": "SANDBOX_1"}}),
+        (15, {"notificationType": "TEST", "subtype": None}),
+        (16, {"notificationType": "REFUND", "subtype": 5}),
+        (17, {"notificationType": "REFUND", "subtype": "a\x00b"}),
+        (18, {"notificationType": "A new type, with words"}),
+        (19, {"notificationType": None}),
+        (20, {"notificationType": 5}),
+        (21, {"surprise": "\x00", "data": {**OURS, "\x00": {"text": "\x00"}}}),
+        (22, {"data": {**OURS, "environment": "Tomorrow"}}),
     ],
 )
 def test_whatever_the_store_tells_us_is_recorded(gateway: Gateway, number: int, changes: dict[str, Any]) -> None:
@@ -67,10 +76,58 @@ def test_whatever_the_store_tells_us_is_recorded(gateway: Gateway, number: int, 
     assert len(gateway.events(subject_of(f"n-{number}"))) == 1
 
 
+OF_APPLE: list[tuple[str, str | None, dict[str, Any]]] = [
+    ("TEST", None, {"data": OURS}),
+    ("ONE_TIME_CHARGE", None, {"data": {**OURS, "signedTransactionInfo": "a.b.c"}}),
+    ("SUBSCRIBED", "INITIAL_BUY", {"data": {**OURS, "signedTransactionInfo": "a.b.c", "status": 1}}),
+    ("CONSUMPTION_REQUEST", None, {"data": {**OURS, "consumptionRequestReason": "OTHER"}}),
+    ("RENEWAL_EXTENSION", "SUMMARY", {"summary": {**OURS, "succeededCount": 3, "failedCount": 0}}),
+    ("EXTERNAL_PURCHASE_TOKEN", "UNREPORTED", {"externalPurchaseToken": {**OURS, "externalPurchaseId": "1"}}),
+    ("EXTERNAL_PURCHASE_TOKEN", "CREATED", {"externalPurchaseToken": {"appAppleId": APP_APPLE_ID}}),
+    ("RESCIND_CONSENT", None, {"appData": {**OURS, "signedAppTransactionInfo": "a.b.c"}}),
+]
+"""Each kind of thing that the App Store sends (responseBodyV2DecodedPayload), among them those without `data`."""
+
+
+@pytest.mark.parametrize(("number", "told"), [*enumerate(OF_APPLE, start=30)])
+def test_every_kind_of_notification_is_recorded_as_what_it_is(
+    gateway: Gateway, number: int, told: tuple[str, str | None, dict[str, Any]]
+) -> None:
+    notification_type, subtype, carrier = told
+    changes = {"notificationType": notification_type, "subtype": subtype, "data": None, **carrier}
+    assert post(gateway, gateway.signed_notification(notificationUUID=f"n-{number}", **changes)).status_code == 200
+    ((_, payload),) = gateway.events(subject_of(f"n-{number}"))
+    assert (payload["notification_type"], payload["subtype"]) == (notification_type, subtype)
+
+
+def test_a_notification_without_an_id_is_recorded_once(gateway: Gateway) -> None:
+    before = recorded(gateway)
+    signed = gateway.signed_notification(notificationUUID=None)
+    for repeat in (signed, signed, malleated(signed)):
+        assert post(gateway, repeat).status_code == 200
+    assert recorded(gateway) == before + 1
+    assert post(gateway, gateway.signed_notification(notificationUUID="a\x00b")).status_code == 200
+    assert recorded(gateway) == before + 2
+
+
+def test_an_app_that_takes_nothing_from_the_sandbox_is_told_of_it_all_the_same(
+    module_database: str, tmp_path: Path
+) -> None:
+    strict = apps_file(tmp_path, api_key=False)
+    strict.write_text(strict.read_text().replace('sandbox = "separate"', 'sandbox = "refuse"'))
+    with gateway_on(module_database, tmp_path, changes={"apps_file": strict}) as refusing:
+        signed = refusing.signed_notification(
+            notificationUUID="n-50", data={"bundleId": BUNDLE_ID, "environment": "Sandbox"}
+        )
+        assert post(refusing, signed).status_code == 200
+        assert len(refusing.events(subject_of("n-50"))) == 1
+
+
 @pytest.mark.parametrize(
     "carrier",
     [
         {"data": {**OURS, "bundleId": "com.example.other"}},
+        {"data": {"appAppleId": 1, "environment": "Production"}},
         {"data": {**OURS, "appAppleId": 1}},
         {"data": {"bundleId": BUNDLE_ID, "environment": "Production"}},
         {"data": None},
@@ -118,20 +175,10 @@ def test_half_a_notification_is_malformed(gateway: Gateway) -> None:
     assert post(gateway, signed[: len(signed) // 2]).status_code == 400
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"notificationUUID": None},
-        {"notificationUUID": "x" * 65},
-        {"notificationUUID": "a\x00b"},
-        {"notificationType": 5},
-        {"subtype": "a\x00b"},
-        {"data": "text"},
-    ],
-)
-def test_a_signed_notification_of_another_form_is_malformed(gateway: Gateway, changes: dict[str, Any]) -> None:
+def test_a_signed_notification_that_does_not_say_whom_it_is_for_is_malformed(gateway: Gateway) -> None:
     before = recorded(gateway)
-    assert post(gateway, gateway.signed_notification(**changes)).status_code == 400
+    response = post(gateway, gateway.signed_notification(data="text"))
+    assert (response.status_code, "data" in (response.json or {})["detail"]) == (400, True)
     assert recorded(gateway) == before
 
 

@@ -18,6 +18,7 @@ from gateway.domain.callers import (
     require_scope,
     require_server,
     submitting_user,
+    vouches,
 )
 from shared.apps import App, AppleApp
 from shared.ids import AppId, UserId
@@ -61,6 +62,9 @@ def test_a_client_submits_for_itself_and_a_server_for_whom_it_names(
         (READER, "me", UserUnnamed),
         (READER, "\x00", UserIdInvalid),
         (READER, "b" * 129, UserIdInvalid),
+        (READER, ".", UserIdInvalid),
+        (READER, "..", UserIdInvalid),
+        (CLIENT, "..", UserRejected),
     ],
 )
 def test_a_path_names_the_clients_own_user_or_any_user_of_a_server(
@@ -86,6 +90,17 @@ def test_what_operators_see_is_not_for_clients() -> None:
         require_server(CLIENT)
 
 
+def test_only_the_apps_own_backend_vouches() -> None:
+    assert vouches(BLIND)
+    assert not vouches(CLIENT)
+
+
+@pytest.mark.parametrize("text", [".", "..", "me"])
+def test_what_means_something_else_in_a_path_is_no_users_id(text: str) -> None:
+    with pytest.raises(UserIdInvalid, match="in a path"):
+        parse_user_id(text)
+
+
 def test_a_client_sees_its_own_things_and_a_server_all_of_its_app() -> None:
     assert may_see(CLIENT, ALICE)
     assert not may_see(CLIENT, BOB)
@@ -93,7 +108,7 @@ def test_a_client_sees_its_own_things_and_a_server_all_of_its_app() -> None:
     assert may_see(READER, BOB)
 
 
-@pytest.mark.parametrize("text", ["a", "x" * 128, "漢字 👩‍👩‍👧", "auth0|1234", "a/b?c=d", "me"])
+@pytest.mark.parametrize("text", ["a", "x" * 128, "漢字 👩‍👩‍👧", "auth0|1234", "a/b?c=d", "...", "Me", "a/../b"])
 def test_a_user_id_is_any_text_that_an_apps_login_may_use(text: str) -> None:
     assert parse_user_id(text) == text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from gateway.domain.purchases import (
     OPEN,
     OPEN_WORDS,
     Delivery,
+    Proof,
     ProofInvalid,
     Purchase,
     PurchaseMalformed,
@@ -21,8 +23,10 @@ from gateway.domain.purchases import (
     proof_text,
     purchase_of,
     receipt_proof,
+    transaction_id_proof,
     transaction_proof,
 )
+from shared.apps import AppleApp
 from shared.events import (
     WORD_RANK,
     AccountTokenIssued,
@@ -35,6 +39,7 @@ from shared.events import (
     PurchaseVerified,
     ReceiptSubmitted,
     StoreTransaction,
+    TransactionIdSubmitted,
     TransactionSubmitted,
 )
 from shared.ids import AppId, EventId, Ids, PurchaseId, TransactionId, UserId, purchase_id
@@ -58,6 +63,7 @@ TRANSACTION = StoreTransaction(
 )
 RECEIPT = ReceiptSubmitted(store="apple", transaction_id=TransactionId("1"), receipt="AAAA")
 SIGNED = TransactionSubmitted(store="apple", transaction_id=TransactionId("1"), signed_transaction="a.b.c")
+NAMED = TransactionIdSubmitted(store="apple", transaction_id=TransactionId("1"))
 VERIFIED = PurchaseVerified(purchase_id=PURCHASE, transaction=TRANSACTION)
 REJECTED = PurchaseRejected(
     purchase_id=PURCHASE,
@@ -67,6 +73,7 @@ REJECTED = PurchaseRejected(
     detail="it is taken",
 )
 PARKED = PurchaseParked(purchase_id=PURCHASE, transaction=TRANSACTION, reason="not in the catalogue")
+WITH_KEY = AppleApp(bundle_id="com.example.game", issuer_id="issuer", key_id="key", private_key_file=Path("AuthKey.p8"))
 COMPLETED = PurchaseCompleted(purchase_id=PURCHASE, transaction=TRANSACTION, granted=[Amount(GEMS, 200)])
 
 
@@ -121,6 +128,9 @@ def shown(word: Payload, *deliveries: Delivery) -> Purchase:
     [
         (RECEIPT, [delivery()], "accepted"),
         (SIGNED, [delivery()], "accepted"),
+        (NAMED, [delivery(consumer="verifier-store")], "accepted"),
+        (NAMED, [delivery(consumer="verifier-store", attempts=1, error="the store is busy")], "verifying"),
+        (NAMED, [delivery(consumer="verifier-store", state="parked")], "parked"),
         (SIGNED, [delivery(state="handed", handovers=1)], "verifying"),
         (RECEIPT, [delivery(attempts=3, error="the store is busy")], "verifying"),
         (RECEIPT, [], "verifying"),
@@ -149,7 +159,7 @@ def test_a_purchase_is_final_unless_it_goes_on_by_itself() -> None:
 
 
 def test_the_words_that_leave_a_purchase_open_are_those_with_an_open_status() -> None:
-    words = [RECEIPT, SIGNED, VERIFIED, REJECTED, PARKED, COMPLETED, refunded(1, 1)]
+    words = [RECEIPT, SIGNED, NAMED, VERIFIED, REJECTED, PARKED, COMPLETED, refunded(1, 1)]
     assert {word.TYPE for word in words} == set(WORD_RANK)
     assert {word.TYPE for word in words if shown(word, delivery()).status in OPEN} == OPEN_WORDS
 
@@ -170,10 +180,11 @@ def test_a_refund_keeps_what_was_granted_beside_what_went_back() -> None:
 
 
 def test_what_the_store_has_not_confirmed_is_not_told() -> None:
-    purchase = shown(SIGNED, delivery())
-    assert purchase.transaction_id == "1"
-    assert (purchase.environment, purchase.product_id, purchase.quantity) == (None, None, None)
-    assert list(purchase.granted) == []
+    for proof in (SIGNED, RECEIPT, NAMED):
+        purchase = shown(proof, delivery())
+        assert purchase.transaction_id == "1"
+        assert (purchase.environment, purchase.product_id, purchase.quantity) == (None, None, None)
+        assert list(purchase.granted) == []
 
 
 def test_a_rejection_has_its_code_and_its_detail() -> None:
@@ -203,21 +214,23 @@ def jws(payload: dict[str, Any]) -> str:
 
 def test_a_receipt_is_taken_with_the_transaction_that_is_claimed_from_it() -> None:
     receipt = base64.b64encode(b"receipt").decode()
-    proof = receipt_proof(store="apple", transaction_id="1000.A-b_c", receipt=receipt)
-    assert (proof.transaction_id, proof.receipt) == ("1000.A-b_c", receipt)
+    proof = receipt_proof(store="apple", transaction_id="1000.A-b_c", receipt=receipt, vouched=False)
+    assert (proof.transaction_id, proof.receipt, proof.vouched) == ("1000.A-b_c", receipt, False)
     assert proof_text(proof) == receipt
 
 
 @pytest.mark.parametrize("receipt", ["", "====", "a", "not base64!", "AAAA\n", "AA AA", "_-_-", "ÄÖÜ=", "AAAA\x00"])
 def test_a_receipt_that_is_not_base64_is_refused(receipt: str) -> None:
     with pytest.raises(ProofInvalid, match="receipt"):
-        receipt_proof(store="apple", transaction_id="1", receipt=receipt)
+        receipt_proof(store="apple", transaction_id="1", receipt=receipt, vouched=False)
 
 
 @pytest.mark.parametrize("transaction_id", ["", "1" * 65, "1 2", "1\n", "1/2", "\x00", "٣"])
 def test_a_transaction_id_that_no_store_gives_is_refused(transaction_id: str) -> None:
     with pytest.raises(ProofInvalid, match="transaction_id"):
-        receipt_proof(store="apple", transaction_id=transaction_id, receipt="AAAA")
+        receipt_proof(store="apple", transaction_id=transaction_id, receipt="AAAA", vouched=True)
+    with pytest.raises(ProofInvalid, match="transaction_id"):
+        transaction_id_proof(store="apple", transaction_id=transaction_id, vouched=True, app=WITH_KEY)
     with pytest.raises(ProofInvalid, match="signed_transaction"):
         transaction_proof(store="apple", signed_transaction=jws({"transactionId": transaction_id}), transaction_id=None)
 
@@ -235,7 +248,39 @@ def test_a_claim_that_differs_from_the_signed_transaction_is_refused() -> None:
         transaction_proof(store="apple", signed_transaction=jws({"transactionId": "42"}), transaction_id="43")
 
 
-@pytest.mark.parametrize("token", ["", "a", "a.b", "a.b.c", "a.b.c.d", jws({}), jws({"transactionId": 42})])
+@pytest.mark.parametrize("vouched", [True, False])
+def test_a_name_is_taken_when_the_app_has_a_key_to_ask_with(vouched: bool) -> None:
+    proof = transaction_id_proof(store="apple", transaction_id="42", vouched=vouched, app=WITH_KEY)
+    assert proof == TransactionIdSubmitted(store="apple", transaction_id=TransactionId("42"), vouched=vouched)
+
+
+def test_a_name_is_refused_by_its_field_when_the_app_has_no_key() -> None:
+    with pytest.raises(ProofInvalid, match=r"^transaction_id: .* no key"):
+        transaction_id_proof(
+            store="apple", transaction_id="42", vouched=True, app=AppleApp(bundle_id="com.example.game")
+        )
+
+
+def test_no_two_different_proofs_have_one_text() -> None:
+    one = TransactionId("AAAA")
+    proofs: list[Proof] = [
+        ReceiptSubmitted(store="apple", transaction_id=one, receipt="AAAA"),
+        ReceiptSubmitted(store="apple", transaction_id=one, receipt="AAAA", vouched=True),
+        TransactionIdSubmitted(store="apple", transaction_id=one),
+        TransactionIdSubmitted(store="apple", transaction_id=one, vouched=True),
+        TransactionSubmitted(store="apple", transaction_id=one, signed_transaction="a.b.c"),
+    ]
+    assert len({proof_text(proof) for proof in proofs}) == len(proofs)
+
+
+NUL_IN_HEADER = f"\x00{jws({'transactionId': '42'})}"
+NUL_IN_SIGNATURE = f"{jws({'transactionId': '42'})}\x00"
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "a", "a.b", "a.b.c", "a.b.c.d", jws({}), jws({"transactionId": 42}), NUL_IN_HEADER, NUL_IN_SIGNATURE],
+)
 def test_a_token_without_a_transaction_is_refused_by_the_name_of_its_field(token: str) -> None:
     with pytest.raises(ProofInvalid, match="signed_transaction"):
         transaction_proof(store="apple", signed_transaction=token, transaction_id=None)

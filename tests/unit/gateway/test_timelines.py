@@ -17,6 +17,7 @@ from shared.events import (
     PurchaseRejected,
     ReceiptSubmitted,
     TransactionSubmitted,
+    UnreadEvent,
 )
 from shared.ids import AppId, EventId, PurchaseId, TransactionId
 
@@ -61,6 +62,25 @@ def test_each_event_has_the_deliveries_that_are_open() -> None:
     )
     first, second = entries([RECEIPT, event(SECOND, REJECTED)], [open_delivery])
     assert (list(first.deliveries), list(second.deliveries)) == ([], [open_delivery])
+
+
+def test_an_event_that_cannot_be_read_has_its_place_and_says_nothing() -> None:
+    unread = UnreadEvent(
+        id=SECOND,
+        type="purchase.blessed",
+        version=3,
+        app=AppId("game"),
+        subject="pur_1",
+        user_id=None,
+        trace_id="0" * 32,
+        causation_id=FIRST,
+        occurred_at=NOW,
+        recorded_at=NOW,
+    )
+    assert missing_causes([unread]) == [FIRST]
+    first, second = entries([unread, RECEIPT], [])
+    assert list(first.led_to) == [SECOND]
+    assert (second.type, second.data, second.recorded_at) == ("purchase.blessed", {}, NOW)
 
 
 def test_no_proof_is_shown() -> None:

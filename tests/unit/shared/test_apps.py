@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.apps import AppsInvalid, WebhookEndpoint, load_apps, parse_apps
+from shared.apps import ApiKey, AppsInvalid, WebhookEndpoint, load_apps, parse_apps
 from shared.ids import AppId
 
 EXAMPLE = Path("deploy/examples/apps.toml")
@@ -48,6 +48,64 @@ class TestTheExample:
     def test_an_app_is_found_by_its_bundle_id_too(self) -> None:
         apps = load_apps(EXAMPLE)
         assert [apps.by_bundle_id[each.apple.bundle_id] for each in apps] == list(apps)
+
+
+class TestTheKeyOfTheServerApi:
+    KEY = ('issuer_id = "issuer"', 'key_id = "key"', 'private_key_file = "keys/AuthKey.p8"')
+
+    def test_an_app_without_one_has_none(self) -> None:
+        (game,) = parse_apps(app())
+        assert game.apple.api_key is None
+
+    def test_it_is_all_of_its_three_fields(self) -> None:
+        (game,) = parse_apps(app(more="\n".join(self.KEY)), directory=Path("/etc/purser"))
+        key = game.apple.api_key
+        assert key == ApiKey(issuer_id="issuer", key_id="key", private_key_file=Path("/etc/purser/keys/AuthKey.p8"))
+
+    @pytest.mark.parametrize("left_out", range(3))
+    def test_a_part_of_it_is_refused_and_what_is_missing_named(self, left_out: int) -> None:
+        rest = [line for place, line in enumerate(self.KEY) if place != left_out]
+        missing = self.KEY[left_out].partition(" ")[0]
+        with pytest.raises(AppsInvalid, match=f"app 'game': apple.{missing} is missing"):
+            parse_apps(app(more="\n".join(rest)))
+        with pytest.raises(AppsInvalid, match="is missing"):
+            parse_apps(app(more=self.KEY[left_out]))
+
+
+class TestFilesThatAreNamed:
+    TEXT = tokens('algorithm = "RS256"\npublic_key_file = "login.pem"')
+
+    @staticmethod
+    def file(text: str, **where: Path) -> Path | None:
+        (game,) = parse_apps(text, **where)
+        assert game.client_tokens is not None
+        return game.client_tokens.public_key_file
+
+    def test_they_lie_beside_the_apps_file_wherever_the_process_was_started(self, tmp_path: Path) -> None:
+        assert self.file(self.TEXT, directory=Path("/etc/purser")) == Path("/etc/purser/login.pem")
+        (tmp_path / "apps.toml").write_text(self.TEXT)
+        (game,) = load_apps(tmp_path / "apps.toml")
+        assert game.client_tokens is not None
+        assert game.client_tokens.public_key_file == tmp_path / "login.pem"
+
+    def test_an_absolute_one_is_where_it_says(self) -> None:
+        text = self.TEXT.replace("login.pem", "/run/secrets/login.pem")
+        assert self.file(text, directory=Path("/etc/purser")) == Path("/run/secrets/login.pem")
+
+    def test_those_of_a_text_alone_are_where_the_process_was_started(self) -> None:
+        assert self.file(self.TEXT) == Path("login.pem")
+
+
+class TestClaimsByTransactionId:
+    def test_they_need_the_users_account_token_unless_the_app_says_otherwise(self) -> None:
+        (careful,) = parse_apps(app())
+        (trusting,) = parse_apps(app(more='transaction_id_claims = "first_claimant"'))
+        assert careful.apple.transaction_id_claims == "account_token"
+        assert trusting.apple.transaction_id_claims == "first_claimant"
+
+    def test_there_is_no_third_way(self) -> None:
+        with pytest.raises(AppsInvalid, match=r"apps\.0\.apple\.transaction_id_claims"):
+            parse_apps(app(more='transaction_id_claims = "anybody"'))
 
 
 class TestDefaults:

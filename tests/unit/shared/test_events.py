@@ -26,6 +26,8 @@ from shared.events import (
     EventUnknown,
     Payload,
     PurchaseCompleted,
+    ReceiptSubmitted,
+    TransactionIdSubmitted,
     decode,
     encode,
     following,
@@ -35,6 +37,7 @@ from shared.money import AMOUNT_MAX
 
 TOKEN = AccountTokenIssued(token=UUID("6ba7b810-9dad-41d1-80b4-00c04fd430c8"))
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
     str: st.text(),
     int: st.integers(-AMOUNT_MAX, AMOUNT_MAX),
     UUID: st.uuids(),
@@ -108,6 +111,15 @@ class TestTheCodec:
         document = json.loads(encode(TOKEN)) | {"added_later": [1, 2]}
         assert decode(TOKEN.TYPE, 1, json.dumps(document)) == TOKEN
 
+    @pytest.mark.parametrize("payload_class", [ReceiptSubmitted, TransactionIdSubmitted])
+    def test_a_proof_that_says_nothing_of_it_is_vouched_for_by_nobody(
+        self, payload_class: type[ReceiptSubmitted | TransactionIdSubmitted]
+    ) -> None:
+        document = json.dumps({"store": "apple", "transaction_id": "1", "receipt": "AAAA"})
+        payload = decode(payload_class.TYPE, 1, document)
+        assert isinstance(payload, payload_class)
+        assert payload.vouched is False
+
     def test_a_field_with_a_default_may_be_missing_in_events_of_yesterday(self) -> None:
         document = json.dumps({"purchase_id": "pur_1", "transaction": TRANSACTION})
         payload = decode(PurchaseCompleted.TYPE, 1, document)
@@ -135,6 +147,14 @@ class TestTheVocabulary:
         ledgers = {"purchase.completed", "purchase.parked", "purchase.refunded"}
         others = [rank for event_type, rank in WORD_RANK.items() if event_type not in ledgers]
         assert min(WORD_RANK[event_type] for event_type in ledgers) > max(others)
+
+    def test_a_proof_that_is_rejected_is_outranked_by_one_that_is_found_good(self) -> None:
+        assert WORD_RANK["purchase.rejected"] < WORD_RANK["purchase.verified"]
+
+    def test_every_proof_and_its_rejection_are_of_one_rank_so_that_the_newest_counts(self) -> None:
+        words = [event_type for event_type in WORD_RANK if event_type.endswith((".submitted", ".rejected"))]
+        assert len(words) == 4
+        assert {WORD_RANK[event_type] for event_type in words} == {1}
 
     def test_what_goes_outward_and_what_has_a_rank_exists(self) -> None:
         known = {payload_class.TYPE for payload_class in PAYLOADS.values()}
