@@ -1,15 +1,29 @@
 """What the App Store states, as typed facts, and what follows from them for a claim. Values in, values out.
 
+- `kinds`: which of the things that Apple signs a verified JWS is
 - `transactions`: one transaction, from the claims of a verified JWS
-- `notifications`: one notification, from the claims of a verified JWS
+- `renewals`: one renewal info, from the claims of a verified JWS
+- `notifications`: one notification, from the claims of a verified JWS; what is to be done about it
 - `receipts`: an answer of verifyReceipt
+- `lookups`: an answer of the App Store Server API about one transaction
 - `claims`: whether a statement is about this app, and whether a user may have what it is about
 
 No clock, no I/O, and no signatures: those are checked (`shared.jws`) before anything comes here.
 """
 
 from verifier.domain.claims import KnownTransaction, Verified, check_app, decide_claim
-from verifier.domain.notifications import AppleNotification, read_notification
+from verifier.domain.kinds import Kind, kind_of
+from verifier.domain.lookups import LookupAnswer, TransactionFound, TransactionUnknown
+from verifier.domain.notifications import (
+    Act,
+    AppleNotification,
+    Intent,
+    RecordOnly,
+    RecordUnknown,
+    check_inner,
+    intent_of,
+    read_notification,
+)
 from verifier.domain.receipts import (
     ProductTypes,
     ReceiptAnswer,
@@ -21,26 +35,41 @@ from verifier.domain.receipts import (
     UseSandbox,
     read_receipt_answer,
 )
+from verifier.domain.renewals import AppleRenewalInfo, RenewalOffer, read_renewal_info
 from verifier.domain.transactions import AppleTransaction, Rejected, Revocation, read_transaction
 
 __all__ = [
+    "Act",
     "AppleNotification",
+    "AppleRenewalInfo",
     "AppleTransaction",
+    "Intent",
+    "Kind",
     "KnownTransaction",
+    "LookupAnswer",
     "ProductTypes",
     "ReceiptAnswer",
     "ReceiptRefused",
     "ReceiptValid",
+    "RecordOnly",
+    "RecordUnknown",
     "Rejected",
+    "RenewalOffer",
     "Revocation",
     "StoreBusy",
     "StoreMisconfigured",
+    "TransactionFound",
+    "TransactionUnknown",
     "UseProduction",
     "UseSandbox",
     "Verified",
     "check_app",
+    "check_inner",
     "decide_claim",
+    "intent_of",
+    "kind_of",
     "read_notification",
     "read_receipt_answer",
+    "read_renewal_info",
     "read_transaction",
 ]

@@ -19,6 +19,8 @@ from verifier.domain.transactions import (
     ENVIRONMENTS,
     AppleTransaction,
     Identifier,
+    Int32,
+    Int64,
     Rejected,
     Revocation,
     UnixMs,
@@ -92,18 +94,26 @@ class StoreMisconfigured:
 ReceiptAnswer = ReceiptValid | UseSandbox | UseProduction | ReceiptRefused | StoreBusy | StoreMisconfigured
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    status: int
+class _Status(msgspec.Struct, frozen=True):
+    """The one thing that every answer has; what else it has depends on it."""
+
+    status: Int32
+
+
+class _InternalError(msgspec.Struct, frozen=True):
     is_retryable: bool | None = None
     is_retryable_hyphened: bool | None = msgspec.field(name="is-retryable", default=None)  # both spellings are seen
+
+
+class _Valid(msgspec.Struct, frozen=True):
+    receipt: dict[str, Any]
     environment: str | None = None
-    receipt: dict[str, Any] | None = None
     latest_receipt_info: list[Any] | None = None
 
 
 class _Receipt(msgspec.Struct, frozen=True):
     bundle_id: Identifier
-    adam_id: int | None = None
+    adam_id: Int64 | None = None
     request_date_ms: UnixMs | None = None
     in_app: list[Any] = msgspec.field(default_factory=list)
 
@@ -113,10 +123,11 @@ class _Row(msgspec.Struct, frozen=True):
     product_id: Identifier
     purchase_date_ms: UnixMs
     original_transaction_id: Identifier | None = None
-    quantity: int = 1
+    quantity: Int32 = 1
     expires_date_ms: UnixMs | None = None
+    cancellation_date: str | None = None
     cancellation_date_ms: UnixMs | None = None
-    cancellation_reason: int | None = None
+    cancellation_reason: Int32 | None = None
     app_account_token: str | None = None
     in_app_ownership_type: str = "PURCHASED"
 
@@ -130,20 +141,21 @@ def read_receipt_answer(
     something stands in between, and nobody is refused for that.
     """
     try:
-        answer = msgspec.convert(msgspec.json.decode(body), _Answer, strict=False)
+        content = msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        return StoreBusy("the store's answer cannot be read")
-    if answer.status != 0:
-        return _read_status(answer)
+        return StoreBusy("the store's answer is not JSON")
     try:
-        return _read_valid(answer, asked=asked, answered_at=answered_at, product_types=product_types)
+        status = msgspec.convert(content, _Status, strict=False).status
+        if status != 0:
+            return _read_status(status, content)
+        valid = msgspec.convert(content, _Valid, strict=False)
+        return _read_valid(valid, asked=asked, answered_at=answered_at, product_types=product_types)
     except msgspec.ValidationError as error:
         return StoreBusy(f"the store's answer cannot be read: {error}")
 
 
-def _read_status(answer: _Answer) -> ReceiptAnswer:
+def _read_status(status: int, content: Any) -> ReceiptAnswer:
     """The table of appstorereceipts/status."""
-    status = answer.status
     match status:
         case 21000:  # "not a POST request": something between us and the store changed it
             return StoreMisconfigured(status, "the request did not reach the store as it was sent")
@@ -165,21 +177,21 @@ def _read_status(answer: _Answer) -> ReceiptAnswer:
         case 21010:
             return ReceiptRefused(status, "store_refused", "the store knows no account for this receipt")
         case _ if 21100 <= status <= 21199:
-            return _read_internal_error(answer)
+            return _read_internal_error(status, content)
     refused = ReceiptRefused(status, "store_refused", f"the store refuses the receipt with status {status}")
     return StoreBusy(f"the store answered with the unknown status {status}", status, refused)
 
 
-def _read_internal_error(answer: _Answer) -> ReceiptAnswer:
+def _read_internal_error(status: int, content: Any) -> ReceiptAnswer:
     """21100 to 21199: the store says whether trying again helps. If it does not say, trying again does no harm."""
-    status = answer.status
+    answer = msgspec.convert(content, _InternalError, strict=False)
     if answer.is_retryable is False or answer.is_retryable_hyphened is False:
         return ReceiptRefused(status, "store_refused", f"the store refuses the receipt with status {status}")
     return StoreBusy("the store has an internal error", status)
 
 
 def _read_valid(
-    answer: _Answer, *, asked: Environment, answered_at: datetime, product_types: ProductTypes
+    answer: _Valid, *, asked: Environment, answered_at: datetime, product_types: ProductTypes
 ) -> ReceiptAnswer:
     receipt = msgspec.convert(answer.receipt, _Receipt, strict=False)
     environment = asked if answer.environment is None else ENVIRONMENTS.get(answer.environment)
@@ -189,8 +201,11 @@ def _read_valid(
         return StoreMisconfigured(0, f"the address of the {asked} store is answered by the {environment} store")
     stated = _Stated(environment, receipt.bundle_id, _or(receipt.request_date_ms, answered_at), product_types)
     rows = (msgspec.convert(row, _Row, strict=False) for row in (*receipt.in_app, *(answer.latest_receipt_info or ())))
+    transactions = _once_each(stated.transaction(row) for row in rows)
+    if transactions is None:
+        return StoreBusy("the store's answer contradicts itself about a transaction")
     return ReceiptValid(
-        transactions=_once_each(stated.transaction(row) for row in rows),
+        transactions=transactions,
         environment=environment,
         bundle_id=receipt.bundle_id,
         app_apple_id=receipt.adam_id,
@@ -201,15 +216,22 @@ def _or(unix_ms: float | None, otherwise: datetime) -> datetime:
     return otherwise if unix_ms is None else from_unix_ms(unix_ms)
 
 
-def _once_each(statements: Iterable[AppleTransaction]) -> tuple[AppleTransaction, ...]:
+def _once_each(statements: Iterable[AppleTransaction]) -> tuple[AppleTransaction, ...] | None:
     """The receipt's lists overlap. Of two rows of one transaction that with a cancellation is the newer; of equals, the
-    later, because `latest_receipt_info` says more."""
+    later, because `latest_receipt_info` says more. None: two rows of one transaction would grant different things.
+    """
     found: dict[TransactionId, AppleTransaction] = {}
     for statement in statements:
         before = found.get(statement.transaction.transaction_id)
+        if before is not None and _bought(before) != _bought(statement):
+            return None
         if before is None or before.revocation is None or statement.revocation is not None:
             found[statement.transaction.transaction_id] = statement
     return tuple(found.values())
+
+
+def _bought(statement: AppleTransaction) -> tuple[str, int]:
+    return statement.transaction.product_id, statement.transaction.quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +259,7 @@ class _Stated:
             bundle_id=self.bundle_id,
             app_account_token=account_token(row.app_account_token),
             in_app_ownership_type=row.in_app_ownership_type,
-            revocation=_revocation(row),
+            revocation=_revocation(row, signed_at=self.signed_at),
         )
 
 
@@ -246,7 +268,8 @@ def _evident_type(row: _Row) -> ProductType | None:
     return None if row.expires_date_ms is None else "auto_renewable"
 
 
-def _revocation(row: _Row) -> Revocation | None:
-    if row.cancellation_date_ms is None:
+def _revocation(row: _Row, *, signed_at: datetime) -> Revocation | None:
+    """The date comes in three spellings. Without the one that can be read it is taken back all the same, by now."""
+    if row.cancellation_date_ms is None and not row.cancellation_date:
         return None
-    return Revocation(at=from_unix_ms(row.cancellation_date_ms), reason=revocation_reason(row.cancellation_reason))
+    return Revocation(at=_or(row.cancellation_date_ms, signed_at), reason=revocation_reason(row.cancellation_reason))

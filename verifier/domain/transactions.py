@@ -16,9 +16,14 @@ import msgspec
 from shared.clock import from_unix_ms
 from shared.events import Environment, ProductType, RejectionCode, StoreTransaction
 from shared.ids import TransactionId
+from verifier.domain.kinds import mistaken
 
-Identifier = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,128}$")]
+Identifier = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]  # `$` would let a line feed follow
 """Apple's ids are digits or names in reverse DNS; what is not printable ASCII is none, and does not enter a table."""
+
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""As Apple documents its numbers: a larger one is none of Apple's, and has no place in a table either."""
 
 UnixMs = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799_000)]
 """UNIX milliseconds up to the year 9999. Xcode writes them as floats."""
@@ -84,23 +89,30 @@ class _Claims(msgspec.Struct, frozen=True, rename="camel"):
     purchase_date: UnixMs
     signed_date: UnixMs
     original_transaction_id: Identifier | None = None
-    quantity: int = 1
+    quantity: Int32 = 1
     app_account_token: str | None = None
     in_app_ownership_type: str = "PURCHASED"
     revocation_date: UnixMs | None = None
-    revocation_reason: int | None = None
+    revocation_reason: Int32 | None = None
     revocation_type: str | None = None
     revocation_percentage: Annotated[float, msgspec.Meta(ge=0, le=REVOKED_WHOLLY_MILLI)] | None = None
+    # Nothing follows from these yet; but of another type than Apple's they make the whole doubtful.
+    original_purchase_date: UnixMs | None = None
+    expires_date: UnixMs | None = None
+    price: Int64 | None = None
+    offer_type: Int32 | None = None
+    advanced_commerce_info: dict[str, Any] | None = None
+    commitment_info: dict[str, Any] | None = None
 
 
 def read_transaction(claims: Mapping[str, Any]) -> AppleTransaction | Rejected:
     """The transaction in the claims of a verified JWS.
 
-    Rejected: `receipt_malformed` when this is something else that Apple signs (a notification, a renewal info), or when
-    a field is missing or wrong; `wrong_environment` when it is of neither production nor sandbox.
+    Rejected: `receipt_malformed` when this is something else that Apple signs, or when a field is missing or wrong;
+    `wrong_environment` when it is of neither production nor sandbox.
     """
-    if "notificationType" in claims:
-        return Rejected("receipt_malformed", "this is a notification, not a transaction")
+    if (complaint := mistaken(claims, expected="transaction")) is not None:
+        return Rejected("receipt_malformed", complaint)
     try:
         stated = msgspec.convert(claims, _Claims)
     except msgspec.ValidationError as error:

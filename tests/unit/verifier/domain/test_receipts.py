@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.events import Environment, ProductType
-from shared.ids import TransactionId
+from shared.apps import AppleApp
+from shared.events import Environment, ProductType, RejectionCode
+from shared.ids import TransactionId, UserId
 from verifier.domain import (
     AppleTransaction,
     ReceiptAnswer,
@@ -24,6 +25,9 @@ from verifier.domain import (
     StoreMisconfigured,
     UseProduction,
     UseSandbox,
+    Verified,
+    check_app,
+    decide_claim,
     read_receipt_answer,
 )
 
@@ -45,7 +49,7 @@ ROW: dict[str, Any] = {
 }
 
 
-def row(transaction_id: str = "1000000001", **changes: Any) -> dict[str, Any]:
+def row(transaction_id: Any = "1000000001", **changes: Any) -> dict[str, Any]:
     changed = {**ROW, "transaction_id": transaction_id, **changes}
     return {name: value for name, value in changed.items() if value is not ...}
 
@@ -81,40 +85,70 @@ def ids(receipt: ReceiptValid) -> list[str]:
 # ---- statuses ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [(21003, "receipt_unauthentic"), (21006, "store_refused"), (21010, "store_refused")],
-)
-def test_what_the_store_refuses_for_good_is_refused_with_its_status(status: int, code: str) -> None:
-    refused = read({"status": status})
-    assert isinstance(refused, ReceiptRefused)
-    assert (refused.status, refused.code) == (status, code)
+Class = Literal["valid", "other environment", "busy", "busy, then refused", "refused", "misconfigured"]
+
+STATUSES: dict[int, tuple[Class, RejectionCode | None]] = {
+    0: ("valid", None),
+    21000: ("misconfigured", None),
+    21001: ("busy, then refused", "store_refused"),  # "no longer sent"
+    21002: ("busy, then refused", "receipt_malformed"),
+    21003: ("refused", "receipt_unauthentic"),
+    21004: ("misconfigured", None),
+    21005: ("busy", None),
+    21006: ("refused", "store_refused"),
+    21007: ("other environment", None),
+    21008: ("other environment", None),
+    21009: ("busy", None),
+    21010: ("refused", "store_refused"),
+    **dict.fromkeys((21100, 21150, 21199), ("busy", None)),
+    **dict.fromkeys((-1, 1, 20999, 21011, 21099, 21200, 2**31 - 1), ("busy, then refused", "store_refused")),
+}
+"""Apple's table (appstorereceipts/status) and what is not in it. A receipt that is busy is never refused for it."""
 
 
-@pytest.mark.parametrize("status", [21005, 21009])
-def test_what_the_store_says_is_temporary_is_never_held_against_the_receipt(status: int) -> None:
-    busy = read({"status": status})
-    assert isinstance(busy, StoreBusy)
-    assert (busy.status, busy.persisting) == (status, None)
+def class_of(found: ReceiptAnswer) -> tuple[Class, RejectionCode | None]:
+    match found:
+        case ReceiptValid():
+            return "valid", None
+        case UseSandbox() | UseProduction():
+            return "other environment", None
+        case StoreMisconfigured():
+            return "misconfigured", None
+        case ReceiptRefused(code=code):
+            return "refused", code
+        case StoreBusy(persisting=None):
+            return "busy", None
+        case StoreBusy(persisting=ReceiptRefused(code=code)):
+            return "busy, then refused", code
+    raise AssertionError(found)
 
 
-def test_21002_is_tried_again_and_means_a_malformed_receipt_if_it_persists() -> None:
-    busy = read({"status": 21002})
-    assert isinstance(busy, StoreBusy)
-    assert busy.persisting is not None
-    assert (busy.persisting.status, busy.persisting.code) == (21002, "receipt_malformed")
-
-
-@pytest.mark.parametrize("status", [21000, 21004])
-def test_what_is_wrong_on_our_side_is_no_fault_of_the_user(status: int) -> None:
-    found = read({"status": status})
-    assert isinstance(found, StoreMisconfigured)
-    assert found.status == status
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_status_is_of_its_class_and_is_told_as_the_stores_own(status: int) -> None:
+    found = read(answer(row(), status=status))
+    assert class_of(found) == STATUSES[status]
+    if isinstance(found, ReceiptRefused | StoreMisconfigured | StoreBusy):
+        assert found.status == status
+    if isinstance(found, StoreBusy) and found.persisting is not None:
+        assert found.persisting.status == status
 
 
 def test_a_receipt_of_the_other_environment_is_sent_there() -> None:
     assert read({"status": 21007}) == UseSandbox()
     assert read({"status": 21008}) == UseProduction()
+
+
+@pytest.mark.parametrize("status", [status for status in STATUSES if status])
+def test_a_status_counts_whatever_else_is_in_the_answer(status: int) -> None:
+    """Answers of iOS 6 style have a receipt of another shape, and errors have none."""
+    bare = read({"status": status})
+    others: list[dict[str, Any]] = [
+        {"receipt": "text", "exception": "java.lang.Exception"},
+        {"receipt": []},
+        {"environment": 5},
+        {"latest_receipt_info": {"quantity": "1"}},
+    ]
+    assert [read({"status": status, **other}) for other in others] == [bare] * len(others)
 
 
 @pytest.mark.parametrize("name", ["is_retryable", "is-retryable"])
@@ -135,12 +169,18 @@ def test_an_internal_error_of_which_the_store_says_no_more_is_tried_again() -> N
     assert isinstance(read({"status": 21100}), StoreBusy)
 
 
-@pytest.mark.parametrize("status", [-1, 1, 21001, 21011, 21099, 21200, 99999])
-def test_an_unknown_status_is_tried_again_and_is_a_refusal_if_it_persists(status: int) -> None:
-    busy = read({"status": status, "is-retryable": False})
-    assert isinstance(busy, StoreBusy)
-    assert busy.persisting is not None
-    assert (busy.persisting.status, busy.persisting.code) == (status, "store_refused")
+@pytest.mark.parametrize("status", [status for status in STATUSES if not 21100 <= status <= 21199])
+def test_outside_of_internal_errors_it_does_not_count_whether_the_store_calls_it_retryable(status: int) -> None:
+    for name in ("is_retryable", "is-retryable"):
+        for value in (True, "0", "perhaps"):
+            said = answer(row(), status=status) | {name: value}
+            assert class_of(read(said)) == STATUSES[status]
+
+
+def test_an_internal_error_is_refused_if_either_spelling_says_that_trying_again_is_in_vain() -> None:
+    assert isinstance(read({"status": 21100, "is_retryable": True, "is-retryable": "0"}), ReceiptRefused)
+    assert isinstance(read({"status": 21100, "is_retryable": 0, "is-retryable": "1"}), ReceiptRefused)
+    assert isinstance(read({"status": 21100, "is_retryable": None, "is-retryable": None}), StoreBusy)
 
 
 def test_a_status_in_text_is_a_status() -> None:
@@ -159,6 +199,17 @@ def test_a_status_in_text_is_a_status() -> None:
         b'{"status": "busy"}',
         b'{"status": null}',
         b'{"status": true}',
+        b'{"status": 0.5}',
+        b'{"status": 1e999}',
+        b'{"status": 21003}{"status": 0}',
+        b'\xef\xbb\xbf{"status": 21003}',
+        '{"status": 21003}'.encode("utf-16"),
+        {"status": 2**31},
+        {"status": 10**4000},
+        {"status": [0]},
+        {"status": 21100, "is_retryable": "perhaps"},
+        json.dumps(answer(row())).encode()[:-1],
+        json.dumps(answer(row())).encode()[:-200],
         b"\xff\xfe",
         b"[" * 100_000,
         answer(receipt={"bundle_id": None}),
@@ -170,11 +221,34 @@ def test_a_status_in_text_is_a_status() -> None:
         answer(row(product_id=...)),
         answer(row(purchase_date_ms=...)),
         answer(row(purchase_date_ms="soon")),
+        answer(row(purchase_date_ms="nan")),
+        answer(row(purchase_date_ms="inf")),
+        answer(row(purchase_date_ms="-1")),
+        answer(row(purchase_date_ms="1" + "0" * 5000)),
+        answer(row(cancellation_date_ms="")),
+        answer(row(cancellation_date=5)),
         answer(row(quantity="many")),
+        answer(row(quantity="")),
+        answer(row(quantity="1.5")),
+        answer(row(quantity="9" * 5000)),
+        answer(row(quantity=2**31)),
+        answer(row(quantity=True)),
+        answer(row(transaction_id=1000000001)),
         answer(row(transaction_id="1\x00")),
+        answer(row(transaction_id="1\n")),
+        answer(row(transaction_id="")),
+        answer(row(transaction_id="' OR 1=1")),
+        answer(row(product_id="com.example.game.gems100\u202e")),
+        answer(row(product_id={"$ne": None})),
+        answer(row(), receipt={"bundle_id": "com.example.game\n"}),
+        answer(row(), receipt={"adam_id": "9" * 5000}),
+        answer(row(), receipt={"adam_id": 1.5}),
+        answer(row(), receipt={"request_date_ms": "1e300"}),
         answer(row(), latest_receipt_info="none"),
+        answer(row(), latest_receipt_info={"0": row()}),
+        answer(row(), latest_receipt_info=[None]),
     ],
-    ids=lambda body: str(body)[:60],
+    ids=lambda body: repr(body)[:60] if isinstance(body, bytes) else None,
 )
 def test_what_is_no_answer_of_the_store_is_tried_again_and_never_held_against_the_receipt(body: Any) -> None:
     busy = read(body)
@@ -246,6 +320,90 @@ def test_of_two_rows_of_one_transaction_the_cancelled_one_counts_wherever_it_sta
         assert statement.revocation == expected
 
 
+@pytest.mark.parametrize("changes", [{"product_id": "com.example.game.gems550"}, {"quantity": "10"}], ids=str)
+@pytest.mark.parametrize("where", ["in_app", "latest_receipt_info"])
+def test_two_rows_of_one_transaction_that_would_grant_different_things_are_no_answer(
+    where: str, changes: dict[str, Any]
+) -> None:
+    if where == "in_app":
+        body = answer(row("1"), row("2"), row("1", **changes))
+    else:
+        body = answer(row("1"), row("2"), latest_receipt_info=[row("1", **changes)])
+    busy = read(body)
+    assert isinstance(busy, StoreBusy)
+    assert busy.persisting is None
+
+
+def test_a_row_that_is_there_twice_is_one_transaction() -> None:
+    assert ids(valid(answer(row("1"), row("1"), latest_receipt_info=[row("1")]))) == ["1"]
+
+
+def test_a_cancellation_without_a_date_in_milliseconds_is_one_by_when_the_store_answered() -> None:
+    cancelled = row(cancellation_date="2025-12-31 00:00:00 Etc/GMT", cancellation_reason="0")
+    (statement,) = valid(answer(cancelled)).transactions
+    assert statement.revocation == Revocation(at=datetime(2026, 1, 1, 0, 1, tzinfo=UTC), reason="other")
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_an_empty_date_of_cancellation_is_none(nothing: object) -> None:
+    (statement,) = valid(answer(row(cancellation_date=nothing))).transactions
+    assert statement.revocation is None
+
+
+@pytest.mark.parametrize("quantity", range(1, 11))
+def test_a_quantity_is_read_from_its_text(quantity: int) -> None:
+    (statement,) = valid(answer(row(quantity=str(quantity)))).transactions
+    assert statement.transaction.quantity == quantity
+
+
+@pytest.mark.parametrize("quantity", ["0", "-1", "11", "2147483647"])
+def test_a_quantity_that_nobody_can_buy_makes_its_claim_malformed_and_spoils_no_other(quantity: str) -> None:
+    receipt = valid(answer(row("1", quantity=quantity), row("2")))
+    odd, even = (decided(receipt, TransactionId(claimed)) for claimed in ("1", "2"))
+    assert isinstance(odd, Rejected)
+    assert odd.code == "receipt_malformed"
+    assert isinstance(even, Verified)
+
+
+def decided(receipt: ReceiptValid, claimed: TransactionId) -> Verified | Rejected:
+    statement = receipt.find(claimed)
+    assert isinstance(statement, AppleTransaction)
+    return decide_claim(
+        statement=statement, claimed_id=claimed, claimant=UserId("alice"), known=None, token_holder=None
+    )
+
+
+APP = AppleApp(bundle_id="com.example.game", app_apple_id=1234567890)
+
+
+@pytest.mark.parametrize(
+    ("receipt", "says", "code"),
+    [
+        ({}, "Production", None),
+        ({"adam_id": "1234567890"}, "Production", None),
+        ({"bundle_id": "com.example.other"}, "Production", "wrong_app"),
+        ({"bundle_id": "COM.EXAMPLE.GAME"}, "Production", "wrong_app"),
+        ({"adam_id": 1}, "Production", "wrong_app"),
+        ({"adam_id": None}, "Production", "wrong_app"),
+        ({"adam_id": 0}, "Sandbox", None),
+        ({"bundle_id": "com.example.other"}, "Sandbox", "wrong_app"),
+    ],
+)
+def test_a_valid_receipt_is_of_this_app_by_bundle_and_in_production_by_number(
+    receipt: dict[str, Any], says: str, code: str | None
+) -> None:
+    asked: Environment = "production" if says == "Production" else "sandbox"
+    rejected = check_app(valid(answer(row(), receipt=receipt, environment=says), asked=asked), app=APP)
+    assert (rejected.code if rejected else None) == code
+
+
+def test_an_app_that_takes_nothing_from_the_sandbox_takes_no_receipt_from_there() -> None:
+    receipt = valid(answer(row(), environment="Sandbox"), asked="sandbox")
+    rejected = check_app(receipt, app=APP.model_copy(update={"sandbox": "refuse"}))
+    assert rejected is not None
+    assert rejected.code == "wrong_environment"
+
+
 @pytest.mark.parametrize(
     ("product_id", "expires", "product_type"),
     [
@@ -289,13 +447,21 @@ def test_the_claimed_transaction_is_found_or_it_is_not_in_the_receipt() -> None:
     assert missing.code == "transaction_not_found"
 
 
-JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NUMBERS = st.sampled_from(["nan", "-inf", "1e308", "0x1", "1_0", " 1", "٣", "1" * 4301, "-0", "", 10**4000, 2**63])
+"""Numbers in text that one parser or another takes for something."""
+
+COLUMNS = (*ROW, "expires_date_ms", "cancellation_date", "cancellation_date_ms", "cancellation_reason")
 
 
 @given(
     outer=st.dictionaries(st.sampled_from(["status", "environment", "latest_receipt_info", "is_retryable"]), JSON),
-    inner=st.dictionaries(st.sampled_from(["bundle_id", "adam_id", "request_date_ms", "in_app"]), JSON),
-    columns=st.dictionaries(st.sampled_from([*ROW, "cancellation_date_ms", "app_account_token"]), JSON),
+    inner=st.dictionaries(st.sampled_from(["bundle_id", "adam_id", "request_date_ms", "in_app"]), JSON | NUMBERS),
+    columns=st.dictionaries(st.sampled_from([*COLUMNS, "app_account_token"]), JSON | NUMBERS),
 )
 def test_no_answer_at_all_raises_anything(
     outer: dict[str, Any], inner: dict[str, Any], columns: dict[str, Any]
@@ -303,6 +469,59 @@ def test_no_answer_at_all_raises_anything(
     assert isinstance(read(answer({**ROW, **columns}, receipt=inner, **outer)), ReceiptAnswer)
 
 
+@given(JSON)
+def test_no_json_at_all_raises_anything_or_is_a_valid_receipt(body: Any) -> None:
+    found = read(body)
+    assert isinstance(found, ReceiptAnswer)
+    assert not isinstance(found, ReceiptValid)
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_raise_anything(body: bytes) -> None:
     assert isinstance(read(body), ReceiptAnswer)
+
+
+@given(cut=st.integers(0, 2000), damage=st.binary(max_size=3), skip=st.integers(0, 3))
+def test_an_answer_that_was_cut_or_damaged_raises_nothing(cut: int, damage: bytes, skip: int) -> None:
+    whole = json.dumps(answer(row("1"), row("2"))).encode()
+    at = cut % len(whole)
+    assert isinstance(read(whole[:at]), StoreBusy)
+    assert isinstance(read(whole[:at] + damage + whole[at + skip :]), ReceiptAnswer)
+
+
+ROWS = [
+    row("1", quantity="1", product_id="com.example.game.gems100"),
+    row("2", quantity="2", product_id="com.example.game.gems550"),
+    row("3", quantity="3", product_id="com.example.game.season"),
+]
+
+
+def bought(receipt: ReceiptValid) -> dict[str, tuple[str, int]]:
+    return {
+        each.transaction.transaction_id: (each.transaction.product_id, each.transaction.quantity)
+        for each in receipt.transactions
+    }
+
+
+@given(
+    which=st.integers(0, 2),
+    column=st.sampled_from(COLUMNS),
+    value=JSON | NUMBERS | st.sampled_from([value for each in ROWS for value in each.values()]),
+    also_latest=st.booleans(),
+)
+def test_an_answer_in_which_one_field_is_another_grants_nothing_of_another_row(
+    which: int, column: str, value: Any, also_latest: bool
+) -> None:
+    """Whatever becomes of one row, the others grant what they did; and it grants what it says itself, or nothing."""
+    changed = {**ROWS[which], column: value}
+    rows = [*ROWS[:which], changed, *ROWS[which + 1 :]]
+    found = read(answer(*rows, latest_receipt_info=ROWS if also_latest else ...))
+    if not isinstance(found, ReceiptValid):
+        assert isinstance(found, StoreBusy)
+        return
+    others = {
+        each["transaction_id"]: (each["product_id"], int(each["quantity"])) for each in ROWS if each != ROWS[which]
+    }
+    own = {changed["transaction_id"]: (changed["product_id"], int(changed["quantity"]))}
+    twice = {ROWS[which]["transaction_id"]: (ROWS[which]["product_id"], which + 1)} if also_latest else {}
+    assert bought(found) == others | own | twice
