@@ -2,54 +2,102 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shared.bus.routes import VERIFIER, VERIFIER_STORE
-from shared.bus.worker import OUTSIDE_CALLS_MAX, serve_consumer
-from shared.clock import SystemClock
+from shared.bus.worker import serve_consumer
+from shared.clock import Clock, SystemClock
 from shared.database import connect_engine
 from shared.jws import JwsVerifier
 from shared.settings import checked_apps, checked_catalog, read
-from shared.trust import trust_anchors
+from shared.trust import jws_verifier
 from verifier import tasks
-from verifier.apple.patience import PatientReceiptStore
-from verifier.apple.receipts import VerifyReceiptClient, store_session
+from verifier.apple.keys import checked_signing_keys
+from verifier.apple.lookups import TransactionLookups
+from verifier.apple.ocsp import OcspRegistry
+from verifier.apple.pace import Pace
+from verifier.apple.patience import PatientReceiptStore, PatientTransactionStore
+from verifier.apple.receipts import VerifyReceiptClient
+from verifier.apple.server_api import ServerApi
+from verifier.apple.transport import Transport, store_session
 from verifier.settings import VerifierSettings
 from verifier.store import PostgresRecords
 
-ROLE = "purser_verifier"
+ROLE: Final = "purser_verifier"
+
+STORE_CALLS_MAX: Final = 128
+"""Questions to the store in flight per process: a store that takes 300 ms then answers some 400 of them a second."""
+
+STORE_MESSAGES_MAX: Final = 64
+"""Messages at a time, of up to 16 questions each: a message waits for its slowest, and others fill the gap."""
 
 
 def run_worker() -> None:
     """Checks StoreKit 2 transactions and notifications until it is told to stop."""
     settings = read(VerifierSettings)
+    clock = SystemClock()
     handlers = tasks.local_checks(
         records_on=PostgresRecords,
-        signatures=JwsVerifier(anchors=trust_anchors(settings, production=settings.production)),
+        signatures=_signatures(settings, clock),
         apps=checked_apps(settings, production=settings.production),
-        clock=SystemClock(),
+        clock=clock,
     )
     engine = connect_engine(settings.database_url.get_secret_value(), role=ROLE, pool_size=4, application_name=VERIFIER)
     serve_consumer(VERIFIER, handlers, engine=engine, settings=settings, threads=2)
 
 
 def run_store_worker() -> None:
-    """Asks the store about receipts until it is told to stop."""
+    """Asks the store about receipts and transaction ids until it is told to stop."""
     settings = read(VerifierSettings)
     clock = SystemClock()
-    client = VerifyReceiptClient(
-        session=store_session(connections=OUTSIDE_CALLS_MAX),
+    apps = checked_apps(settings, production=settings.production)
+    transport = _transport(settings, connections=STORE_CALLS_MAX)
+    receipts = VerifyReceiptClient(
+        transport=transport,
         production_url=settings.apple_verify_receipt_url,
         sandbox_url=settings.apple_verify_receipt_sandbox_url,
-        connect_timeout_s=settings.store_connect_timeout_s,
-        read_timeout_s=settings.store_read_timeout_s,
+        clock=clock,
+    )
+    server_api = ServerApi(
+        keys=checked_signing_keys(apps),
+        transport=transport,
+        production_url=settings.apple_api_url,
+        sandbox_url=settings.apple_api_sandbox_url,
+        pace=Pace(share=settings.apple_api_share, clock=clock),
         clock=clock,
     )
     handlers = tasks.store_checks(
         records_on=PostgresRecords,
-        store=PatientReceiptStore(client, checked_catalog(settings)),
-        apps=checked_apps(settings, production=settings.production),
+        receipts=PatientReceiptStore(receipts, checked_catalog(settings)),
+        transactions=PatientTransactionStore(TransactionLookups(server_api)),
+        signatures=_signatures(settings, clock),
+        apps=apps,
         clock=clock,
     )
     engine = connect_engine(
         settings.database_url.get_secret_value(), role=ROLE, pool_size=16, application_name=VERIFIER_STORE
     )
-    serve_consumer(VERIFIER_STORE, handlers, engine=engine, settings=settings, threads=32)
+    serve_consumer(
+        VERIFIER_STORE,
+        handlers,
+        engine=engine,
+        settings=settings,
+        threads=STORE_MESSAGES_MAX,
+        outside_calls=STORE_CALLS_MAX,
+    )
+
+
+def _signatures(settings: VerifierSettings, clock: Clock) -> JwsVerifier:
+    """With OCSP if the settings say so; its thread ends with the process."""
+    revocation = (
+        OcspRegistry(transport=_transport(settings, connections=1), clock=clock) if settings.apple_ocsp else None
+    )
+    return jws_verifier(settings, production=settings.production, revocation=revocation)
+
+
+def _transport(settings: VerifierSettings, *, connections: int) -> Transport:
+    return Transport(
+        session=store_session(connections=connections),
+        connect_timeout_s=settings.store_connect_timeout_s,
+        read_timeout_s=settings.store_read_timeout_s,
+    )

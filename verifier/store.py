@@ -90,9 +90,14 @@ class PostgresRecords:
         asked = list(tokens)
         if not asked:
             return {}
-        wanted = _tokens(asked)
-        self._connection.exec_driver_sql(_LOCK_TOKENS, wanted)
-        rows = self._connection.exec_driver_sql(_HOLDERS, wanted)
+        self._connection.exec_driver_sql(_LOCK_TOKENS, _tokens(asked))
+        return self.known_holders(asked)
+
+    def known_holders(self, tokens: Iterable[tuple[AppId, UUID]]) -> Mapping[tuple[AppId, UUID], UserId]:
+        asked = list(tokens)
+        if not asked:
+            return {}
+        rows = self._connection.exec_driver_sql(_HOLDERS, _tokens(asked))
         return {(app, token): user_id for app, token, user_id in rows}
 
     def issue_tokens(self, tokens: Mapping[tuple[AppId, UUID], UserId]) -> None:

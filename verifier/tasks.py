@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,9 +10,16 @@ from sqlalchemy import Connection
 from shared.apps import Apps
 from shared.bus.consumer import InBatches, OneByOne
 from shared.clock import Clock
-from shared.events import AccountTokenIssued, NotificationReceived, ReceiptSubmitted, TransactionSubmitted
+from shared.events import (
+    AccountTokenIssued,
+    NotificationReceived,
+    ReceiptSubmitted,
+    TransactionIdSubmitted,
+    TransactionSubmitted,
+)
+from shared.outcome import Handled, Tried
 from verifier import handlers
-from verifier.domain import ReceiptRefused, ReceiptValid
+from verifier.domain import AppleTransaction, Rejected
 
 RecordsOn = Callable[[Connection], handlers.Records]
 
@@ -41,16 +48,37 @@ def local_checks(
 
 
 def store_checks(
-    *, records_on: RecordsOn, store: handlers.ReceiptStore, apps: Apps, clock: Clock
+    *,
+    records_on: RecordsOn,
+    receipts: handlers.ReceiptStore,
+    transactions: handlers.TransactionStore,
+    signatures: handlers.Signatures,
+    apps: Apps,
+    clock: Clock,
 ) -> dict[str, OneByOne[Any]]:
     """What only the store can tell: it takes its time, so each on its own."""
 
-    def settle(connection: Connection, event: Any, answer: ReceiptValid | ReceiptRefused) -> Any:
-        return handlers.settle_receipt(event, answer, records=records_on(connection), apps=apps, now=clock.now())
+    def ask_about_receipt(event: Any, before: Tried) -> handlers.ReceiptWord:
+        return handlers.ask_about_receipt(
+            event,
+            before,
+            receipts=receipts,
+            transactions=transactions,
+            signatures=signatures,
+            apps=apps,
+            now=clock.now(),
+        )
+
+    def look_up(event: Any, _before: Tried) -> AppleTransaction | Rejected:
+        return handlers.look_up(event, transactions=transactions, signatures=signatures, apps=apps, now=clock.now())
+
+    def settle_receipts(connection: Connection, answered: Sequence[tuple[Any, handlers.ReceiptWord]]) -> Handled:
+        return handlers.settle_receipts(answered, records=records_on(connection), apps=apps, now=clock.now())
+
+    def settle_lookups(connection: Connection, answered: Sequence[tuple[Any, AppleTransaction | Rejected]]) -> Handled:
+        return handlers.settle_lookups(answered, records=records_on(connection), apps=apps, now=clock.now())
 
     return {
-        ReceiptSubmitted.TYPE: OneByOne(
-            prepare=lambda event, tries_before: handlers.ask_store(event, tries_before, store=store, apps=apps),
-            settle=settle,
-        )
+        ReceiptSubmitted.TYPE: OneByOne(prepare=ask_about_receipt, settle=settle_receipts),
+        TransactionIdSubmitted.TYPE: OneByOne(prepare=look_up, settle=settle_lookups),
     }

@@ -64,12 +64,15 @@ def decide_claim(
     claimant: UserId,
     known: KnownTransaction | None,
     token_holder: UserId | None,
+    proven: bool = True,
 ) -> Verified | Rejected:
     """Whether `claimant` may have the transaction of a statement that is authentic and about this app.
 
     `known` is our own record of the transaction, if there is one; `token_holder` is the user to whom this app issued
-    the statement's account token (None: it carries none, or one that we did not issue). Of several reasons to reject,
-    the first is given, and that somebody else owns it comes before all that could be told about that somebody. What a
+    the statement's account token (None: it carries none, or one that we did not issue). A claim is `proven` when the
+    claimant brought the statement, or somebody vouches for him; otherwise the account token has to say that it is his,
+    because ids can be guessed, and whoever only guessed learns nothing more. Of several reasons to reject, the first is
+    given, and that somebody else owns it comes before all that could be told about that somebody. What a
     user owns already he may have again: to grant it once is the ledger's business.
 
     A refund on record stands whatever the statement says, and however new it is: a receipt does not show refunds of
@@ -79,6 +82,11 @@ def decide_claim(
     transaction = statement.transaction
     if transaction.transaction_id != claimed_id:
         return Rejected("transaction_not_found", "the signed transaction is another one than the one claimed")
+    if not proven and claimant not in (token_holder, None if known is None else known.owner):
+        return Rejected(
+            "account_token_mismatch",
+            "a transaction id does not say who bought: send the signed transaction, or buy with the account token",
+        )
     if not 1 <= transaction.quantity <= QUANTITY_MAX:
         return Rejected("receipt_malformed", f"a quantity is between 1 and {QUANTITY_MAX}")
     if statement.in_app_ownership_type == "FAMILY_SHARED":

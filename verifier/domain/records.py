@@ -30,7 +30,8 @@ class TransactionKey(NamedTuple):
 class Record:
     """A store transaction: its owner, once somebody has claimed it; the store's newest statement; what is refunded.
 
-    `account_token` is kept only where it may tell the owner: not for what a family member shares.
+    `account_token` is kept only where it may tell the owner: not for what a family member shares. A statement that has
+    none does not take it away: a receipt does not show the account token of a consumable.
     """
 
     key: TransactionKey
@@ -46,13 +47,22 @@ class Record:
         """The record as far as it decides a claim; what is refunded in part may still be claimed for its rest."""
         return KnownTransaction(owner=self.user_id, refunded=self.refunded_milli >= REVOKED_WHOLLY_MILLI)
 
+    @property
+    def token(self) -> tuple[AppId, UUID] | None:
+        """The account token among those of all apps."""
+        return None if self.account_token is None else (self.key.app, self.account_token)
+
     def stated(self, statement: AppleTransaction) -> Record:
         """After a statement of the store: of two, the one that was signed later counts."""
         transaction = statement.transaction
         if self.signed_at is not None and self.signed_at >= transaction.signed_at:
-            return self
-        token = statement.app_account_token if statement.in_app_ownership_type == "PURCHASED" else None
-        return replace(self, statement=transaction, signed_at=transaction.signed_at, account_token=token)
+            return replace(self, account_token=self.account_token or _token(statement))
+        return replace(
+            self,
+            statement=transaction,
+            signed_at=transaction.signed_at,
+            account_token=_token(statement) or self.account_token,
+        )
 
     def claimed(self, user_id: UserId) -> Record:
         """After a claim that was found good. The first claimant is the owner, for good."""
@@ -68,3 +78,7 @@ class Record:
     def refunded(self, percentage_milli: int) -> Record:
         """After a refund; partial ones are told as the whole that is refunded by then."""
         return replace(self, refunded_milli=max(self.refunded_milli, percentage_milli))
+
+
+def _token(statement: AppleTransaction) -> UUID | None:
+    return statement.app_account_token if statement.in_app_ownership_type == "PURCHASED" else None

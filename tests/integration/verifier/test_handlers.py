@@ -24,10 +24,11 @@ from shared.events import (
     PurchaseVerified,
     ReceiptSubmitted,
     RefundReceived,
+    TransactionIdSubmitted,
     TransactionSubmitted,
 )
 from shared.ids import AppId, TransactionId, UserId, account_subject, notification_subject, purchase_id, system_ids
-from shared.outcome import Handled, Parked, TryLater
+from shared.outcome import Handled, Parked, Tried, TryLater
 from tests.support.app_store import GEMS_100, AppStore, refunded
 from tests.support.apple_pki import Chain
 from verifier import handlers
@@ -35,8 +36,11 @@ from verifier.domain import (
     AppleTransaction,
     ReceiptRefused,
     ReceiptValid,
+    Rejected,
     StoreBusy,
     StoreMisconfigured,
+    TransactionFound,
+    TransactionUnknown,
     read_transaction,
 )
 from verifier.store import PostgresRecords
@@ -63,8 +67,19 @@ def connection(engine: Engine) -> Iterator[Connection]:
 
 
 @pytest.fixture(scope="module")
+def apps_with_key(apps: Apps) -> Apps:
+    """Its app may ask the Server API; nobody opens the key here."""
+    (app,) = apps
+    key = {"issuer_id": "issuer", "key_id": "key", "private_key_file": Path("key.p8")}
+    return Apps.of((app.model_copy(update={"apple": app.apple.model_copy(update=key)}),))
+
+
+@pytest.fixture(scope="module")
 def apps() -> Apps:
-    return load_apps(Path("deploy/examples/apps.toml"))
+    """Its app has no key for the Server API."""
+    (app,) = load_apps(Path("deploy/examples/apps.toml"))
+    keyless = {"issuer_id": None, "key_id": None, "private_key_file": None}
+    return Apps.of((app.model_copy(update={"apple": app.apple.model_copy(update=keyless)}),))
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +116,20 @@ def posted(store: AppStore, user_id: str, claims: dict[str, Any]) -> Event[Any]:
     return submitted(user_id, store.sign(claims), claims["transactionId"])
 
 
-def receipt(user_id: str, transaction_id: str) -> Event[Any]:
-    payload = ReceiptSubmitted(store="apple", transaction_id=TransactionId(transaction_id), receipt="cmVjZWlwdA==")
+def receipt(user_id: str, transaction_id: str, *, vouched: bool = False) -> Event[Any]:
+    payload = ReceiptSubmitted(
+        store="apple", transaction_id=TransactionId(transaction_id), receipt="cmVjZWlwdA==", vouched=vouched
+    )
     return event(payload, subject=subject_of(user_id, transaction_id), user_id=user_id)
+
+
+def named(user_id: str, transaction_id: str, *, vouched: bool = False) -> Event[Any]:
+    payload = TransactionIdSubmitted(store="apple", transaction_id=TransactionId(transaction_id), vouched=vouched)
+    return event(payload, subject=subject_of(user_id, transaction_id), user_id=user_id)
+
+
+def found(store: AppStore, claims: dict[str, Any]) -> TransactionFound:
+    return TransactionFound(store.sign(claims), "production")
 
 
 def notified(store: AppStore, kind: str, claims: dict[str, Any] | None, **data: Any) -> Event[Any]:
@@ -147,14 +173,65 @@ class Desk:
             case _:
                 return handlers.issue_account_tokens(given, **known)
 
-    def settle(self, given: Event[Any], answer: ReceiptValid | ReceiptRefused) -> list[Draft]:
-        handled = handlers.settle_receipt(given, answer, records=self._records, apps=self._apps, now=NOW)
-        return list(handled.drafts)
+    def settle(self, given: Event[Any], answer: ReceiptValid | ReceiptRefused, *, looked_up: Any = None) -> list[Draft]:
+        """The store answers a receipt; asked about the claimed transaction by itself, it says `looked_up`, or that it
+        knows none."""
+        word = ask_about(given, self._apps, self._store, Answers(answer), Answers(looked_up or TransactionUnknown()))
+        return list(handlers.settle_receipts([(given, word)], records=self._records, apps=self._apps, now=NOW).drafts)
+
+    def look_up(self, given: Event[Any], looked_up: Any) -> list[Draft]:
+        stated = look_up(given, self._apps, self._store, Answers(looked_up))
+        return list(handlers.settle_lookups([(given, stated)], records=self._records, apps=self._apps, now=NOW).drafts)
+
+
+class Answers:
+    """A store whose answer is given."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def verify(self, receipt: str, *, app: Any) -> Any:
+        self.asked += 1
+        return self.answer
+
+    def find(self, transaction_id: TransactionId, *, app: Any) -> Any:
+        self.asked += 1
+        return self.answer
+
+
+def ask_about(
+    given: Event[Any],
+    apps: Apps,
+    store: AppStore,
+    receipts: Answers,
+    transactions: Answers,
+    before: Tried = Tried(),  # noqa: B008 - a value
+) -> handlers.ReceiptWord:
+    return handlers.ask_about_receipt(
+        given,
+        before,
+        receipts=receipts,
+        transactions=transactions,
+        signatures=store.verifier,
+        apps=apps,
+        now=NOW,
+    )
+
+
+def look_up(given: Event[Any], apps: Apps, store: AppStore, transactions: Answers) -> AppleTransaction | Rejected:
+    return handlers.look_up(given, transactions=transactions, signatures=store.verifier, apps=apps, now=NOW)
 
 
 @pytest.fixture
 def desk(connection: Connection, store: AppStore, apps: Apps) -> Desk:
     return Desk(connection, store, apps)
+
+
+@pytest.fixture
+def with_key(connection: Connection, store: AppStore, apps_with_key: Apps) -> Desk:
+    """Whose app may ask the Server API."""
+    return Desk(connection, store, apps_with_key)
 
 
 def said(drafts: list[Draft]) -> list[str]:
@@ -292,34 +369,164 @@ def test_a_purchase_of_an_app_that_has_left_the_file_is_parked(connection: Conne
         Desk(connection, store, nobody).handled(posted(store, "alice", store.transaction()))
 
 
-class Answers:
-    """A store whose answer is given."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-    def verify(self, receipt: str, *, app: Any) -> Any:
-        return self.answer
-
-
 class TestAskingTheStore:
-    def test_a_busy_store_is_asked_again_when_it_says(self, apps: Apps) -> None:
+    def test_a_busy_store_is_asked_again_when_it_says(self, apps: Apps, store: AppStore) -> None:
         busy = Answers(StoreBusy("busy", 21005, retry_after_s=7))
         with pytest.raises(TryLater, match="21005") as raised:
-            handlers.ask_store(receipt("alice", "1"), 99, store=busy, apps=apps)
+            ask_about(receipt("alice", "1"), apps, store, busy, Answers(None), Tried(99))
         assert raised.value.later.after_s == 7
 
-    def test_21002_is_bounded(self, apps: Apps) -> None:
+    def test_21002_is_bounded(self, apps: Apps, store: AppStore) -> None:
+        refused = ReceiptRefused(21002, "receipt_malformed", "the store cannot read the receipt")
+        busy = Answers(StoreBusy("unreadable", 21002, refused))
+        most = handlers.questions.UNREADABLE_TRIES_MAX
+        with pytest.raises(TryLater) as raised:
+            ask_about(receipt("a", "1"), apps, store, busy, Answers(None), Tried(most - 1))
+        said = raised.value.later.reason
+        with pytest.raises(TryLater):
+            ask_about(receipt("a", "1"), apps, store, busy, Answers(None), Tried(most - 1, said))
+        assert ask_about(receipt("a", "1"), apps, store, busy, Answers(None), Tried(most, said)).answer == refused
+
+    @pytest.mark.parametrize("last_error", [None, "verifyReceipt 21005: the store is not available"])
+    def test_one_21002_among_a_stores_other_troubles_says_nothing_of_the_receipt(
+        self, apps: Apps, store: AppStore, last_error: str | None
+    ) -> None:
         refused = ReceiptRefused(21002, "receipt_malformed", "the store cannot read the receipt")
         busy = Answers(StoreBusy("unreadable", 21002, refused))
         with pytest.raises(TryLater):
-            handlers.ask_store(receipt("a", "1"), handlers.UNREADABLE_TRIES_MAX - 1, store=busy, apps=apps)
-        assert handlers.ask_store(receipt("a", "1"), handlers.UNREADABLE_TRIES_MAX, store=busy, apps=apps) == refused
+            ask_about(receipt("a", "1"), apps, store, busy, Answers(None), Tried(99, last_error))
 
-    def test_our_own_misconfiguration_is_parked_and_never_the_users_fault(self, apps: Apps) -> None:
+    def test_our_own_misconfiguration_is_parked_and_never_the_users_fault(self, apps: Apps, store: AppStore) -> None:
         wrong = Answers(StoreMisconfigured(21004, "the shared secret is not that of the app's account"))
         with pytest.raises(Parked, match="21004"):
-            handlers.ask_store(receipt("alice", "1"), 0, store=wrong, apps=apps)
+            ask_about(receipt("alice", "1"), apps, store, wrong, Answers(None))
+
+
+class TestSecondOpinions:
+    """A receipt loses a consumable once the app has finished it: the store is asked about that one by itself."""
+
+    def test_a_vanished_consumable_is_credited_to_the_user_of_its_account_token(
+        self, with_key: Desk, store: AppStore
+    ) -> None:
+        with_key.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        drafts = with_key.settle(receipt("alice", claims["transactionId"]), valid(), looked_up=found(store, claims))
+        assert said(drafts) == ["purchase.verified"]
+
+    def test_nobody_else_gets_it(self, with_key: Desk, store: AppStore) -> None:
+        with_key.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        drafts = with_key.settle(receipt("mallory", claims["transactionId"]), valid(), looked_up=found(store, claims))
+        assert code(drafts) == "account_token_mismatch"
+
+    def test_the_apps_own_backend_says_whose_it_is(self, with_key: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        by_backend = receipt("alice", claims["transactionId"], vouched=True)
+        assert said(with_key.settle(by_backend, valid(), looked_up=found(store, claims))) == ["purchase.verified"]
+
+    def test_one_that_the_store_does_not_know_is_rejected(self, with_key: Desk) -> None:
+        assert code(with_key.settle(receipt("alice", "1"), valid())) == "transaction_not_found"
+
+    def test_what_the_receipt_holds_needs_no_second_opinion(self, apps_with_key: Apps, store: AppStore) -> None:
+        claims, transactions = store.transaction(), Answers(None)
+        given = receipt("alice", claims["transactionId"])
+        ask_about(given, apps_with_key, store, Answers(valid(claims)), transactions)
+        assert transactions.asked == 0
+
+    def test_another_apps_receipt_is_not_worth_a_question(self, apps_with_key: Apps, store: AppStore) -> None:
+        transactions = Answers(None)
+        foreign = Answers(valid(bundle_id="com.example.other"))
+        ask_about(receipt("alice", "1"), apps_with_key, store, foreign, transactions)
+        assert transactions.asked == 0
+
+    def test_a_refunded_one_is_not_granted_and_its_refund_is_on_record(self, with_key: Desk, store: AppStore) -> None:
+        with_key.handle(token_issued("alice"))
+        claims = refunded(store.transaction(appAccountToken=str(TOKEN)))
+        drafts = with_key.settle(receipt("alice", claims["transactionId"]), valid(), looked_up=found(store, claims))
+        assert said(drafts) == ["purchase.rejected", "refund.received"]
+
+
+class TestBareIds:
+    """A transaction id alone: true is what the store says of it, and whose it is has to be said by somebody else."""
+
+    def test_it_is_verified_for_the_user_of_its_account_token(self, with_key: Desk, store: AppStore) -> None:
+        with_key.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN).upper())
+        drafts = with_key.look_up(named("alice", claims["transactionId"]), found(store, claims))
+        assert said(drafts) == ["purchase.verified"]
+
+    @pytest.mark.parametrize("token", [None, str(TOKEN), "not a uuid"])
+    def test_whoever_only_names_it_does_not_get_it_and_does_not_learn_what_it_is(
+        self, with_key: Desk, store: AppStore, token: str | None
+    ) -> None:
+        with_key.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=token)
+        drafts = with_key.look_up(named("mallory", claims["transactionId"]), found(store, claims))
+        assert code(drafts) == "account_token_mismatch"
+        assert GEMS_100 not in repr(drafts)
+
+    def test_the_apps_own_backend_may_name_it(self, with_key: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        drafts = with_key.look_up(named("alice", claims["transactionId"], vouched=True), found(store, claims))
+        assert said(drafts) == ["purchase.verified"]
+
+    def test_but_not_against_the_account_token(self, with_key: Desk, store: AppStore) -> None:
+        with_key.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        drafts = with_key.look_up(named("bob", claims["transactionId"], vouched=True), found(store, claims))
+        assert code(drafts) == "account_token_mismatch"
+
+    def test_an_app_may_give_it_to_whoever_names_it_first(
+        self, connection: Connection, store: AppStore, apps_with_key: Apps
+    ) -> None:
+        (app,) = apps_with_key
+        open_handed = app.apple.model_copy(update={"transaction_id_claims": "first_claimant"})
+        desk = Desk(connection, store, Apps.of((app.model_copy(update={"apple": open_handed}),)))
+        claims = store.transaction()
+        first, second = (named(user, claims["transactionId"]) for user in ("alice", "bob"))
+        assert said(desk.look_up(first, found(store, claims))) == ["purchase.verified"]
+        assert code(desk.look_up(second, found(store, claims))) == "claimed_by_another_user"
+
+    def test_whoever_owns_it_may_name_it_again(self, with_key: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        with_key.handle(posted(store, "alice", claims))
+        assert with_key.look_up(named("alice", claims["transactionId"]), found(store, claims)) == []
+
+    def test_one_that_was_named_too_early_gets_its_owner_when_the_token_is_known(
+        self, with_key: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        with_key.look_up(named("alice", claims["transactionId"]), found(store, claims))
+        assert said(with_key.handle(token_issued("alice"))) == ["purchase.verified"]
+
+    def test_the_store_that_states_another_transaction_is_not_believed(self, with_key: Desk, store: AppStore) -> None:
+        drafts = with_key.look_up(named("alice", "1", vouched=True), found(store, store.transaction()))
+        assert code(drafts) == "transaction_not_found"
+
+    def test_an_answer_that_the_store_did_not_sign_is_for_the_operator_to_see(
+        self, apps_with_key: Apps, store: AppStore
+    ) -> None:
+        forged = TransactionFound(Chain().sign(store.transaction()), "production")
+        with pytest.raises(Parked, match="its answer"):
+            look_up(named("alice", "1"), apps_with_key, store, Answers(forged))
+
+    def test_an_answer_from_the_other_environment_is_for_the_operator_to_see(
+        self, apps_with_key: Apps, store: AppStore
+    ) -> None:
+        crossed = TransactionFound(store.sign(store.transaction()), "sandbox")
+        with pytest.raises(Parked, match="sandbox"):
+            look_up(named("alice", "1"), apps_with_key, store, Answers(crossed))
+
+    def test_a_store_that_is_busy_is_asked_again(self, apps_with_key: Apps, store: AppStore) -> None:
+        with pytest.raises(TryLater, match="4290000") as raised:
+            look_up(named("alice", "1"), apps_with_key, store, Answers(StoreBusy("busy", 4290000, retry_after_s=9)))
+        assert raised.value.later.after_s == 9
+
+    def test_a_key_that_the_store_does_not_take_is_the_operators_business(
+        self, apps_with_key: Apps, store: AppStore
+    ) -> None:
+        with pytest.raises(Parked, match="401"):
+            look_up(named("alice", "1"), apps_with_key, store, Answers(StoreMisconfigured(401, "the key")))
 
 
 class TestNotifications:

@@ -1,0 +1,104 @@
+"""Use-case: what the App Store tells us. Purchases and refunds are acted on; all else stays recorded in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from shared.apps import App, Apps
+from shared.events import Event, NotificationReceived
+from shared.jws import JwsError, JwsUnconfirmed
+from shared.outcome import Handled, Later, Parked
+from verifier.domain import (
+    Act,
+    AppleNotification,
+    AppleRenewalInfo,
+    AppleTransaction,
+    Rejected,
+    Revocation,
+    check_app,
+    check_inner,
+    intent_of,
+    read_notification,
+    read_renewal_info,
+)
+from verifier.handlers.ports import Records, Signatures
+from verifier.handlers.proofs import app_of, signed_transaction
+from verifier.handlers.settling import Findings, Statement, settle
+
+T = TypeVar("T")
+
+
+def receive_notifications(
+    events: Sequence[Event[NotificationReceived]],
+    *,
+    records: Records,
+    signatures: Signatures,
+    apps: Apps,
+    now: datetime,
+) -> Handled:
+    """Each is verified again, with all that is signed inside it, and what it says meets our record.
+
+    The gateway let it in, so it is no stranger's: one that does not hold is parked, and somebody should look at it.
+    """
+    findings = Findings()
+    for event in events:
+        try:
+            statement = _notified(event, signatures=signatures, app=app_of(apps, event.app), now=now)
+        except JwsUnconfirmed as unconfirmed:
+            findings.later[event.id] = Later(str(unconfirmed), after_s=unconfirmed.retry_after_s)
+        except (JwsError, Parked) as error:
+            findings.parked[event.id] = str(error)
+        else:
+            findings.statements += [] if statement is None else [statement]
+    return settle(findings, records=records, now=now)
+
+
+def _notified(
+    event: Event[NotificationReceived], *, signatures: Signatures, app: App, now: datetime
+) -> Statement | None:
+    """The statement in a notification that is acted on; None for one that is only recorded.
+
+    Raises JwsError and Parked, which are final until somebody looks, and JwsUnconfirmed.
+    """
+    notification = _sound(read_notification(signatures.verify(event.payload.signed_payload, now=now).claims), "it")
+    intent = intent_of(notification)
+    if not isinstance(intent, Act):
+        return None
+    told = notification.notification_type
+    if (refused := check_app(notification, app=app.apple)) is not None:
+        if refused.code == "wrong_environment" and notification.environment is not None:
+            return None  # the app takes nothing from the sandbox: it was told, and that is all
+        raise Parked(f"{told}: {refused.detail}")
+    transaction = _transaction(notification, app=app, signatures=signatures, now=now)
+    renewal_info = _renewal_info(notification, signatures=signatures, now=now)
+    if (refused := check_inner(notification, transaction, renewal_info)) is not None:
+        raise Parked(f"{told}: {refused.detail}")
+    assert transaction is not None  # check_inner: nothing is acted on without one
+    revocation = transaction.revocation
+    if intent.action == "refund" and revocation is None:
+        revocation = Revocation(at=notification.signed_at or now, reason="unstated")
+    return Statement(event, transaction, revocation=revocation)
+
+
+def _transaction(
+    notification: AppleNotification, *, app: App, signatures: Signatures, now: datetime
+) -> AppleTransaction | None:
+    if notification.signed_transaction is None:
+        return None
+    read = signed_transaction(notification.signed_transaction, app=app, signatures=signatures, now=now)
+    return _sound(read, f"{notification.notification_type}: its transaction")
+
+
+def _renewal_info(notification: AppleNotification, *, signatures: Signatures, now: datetime) -> AppleRenewalInfo | None:
+    if notification.signed_renewal_info is None:
+        return None
+    read = read_renewal_info(signatures.verify(notification.signed_renewal_info, now=now).claims)
+    return _sound(read, f"{notification.notification_type}: its renewal info")
+
+
+def _sound(read: T | Rejected, what: str) -> T:
+    if isinstance(read, Rejected):
+        raise Parked(f"{what}: {read.detail}")
+    return read
