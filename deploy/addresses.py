@@ -112,5 +112,6 @@ def _simulated_store(settings: StackSettings, where: Addresses, given: GivenStor
         or f"{store}/sandbox/verifyReceipt",
         "PURSER_APPLE_API_URL": given.apple_api_url or store,
         "PURSER_APPLE_API_SANDBOX_URL": given.apple_api_sandbox_url or f"{store}/sandbox",
+        "PURSER_SIMULATOR_URL": given.simulator_url or store,
         "PURSER_SIMULATOR_WEBHOOK_URL": given.simulator_webhook_url or f"{where.gateway}/webhooks/apple",
     }

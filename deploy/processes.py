@@ -86,7 +86,9 @@ PROCESSES: Mapping[str, Process] = {
         Process(
             "simulator",
             "the simulated App Store",
-            lambda settings: _served("simulator.app:create_app", SIMULATOR, workers=1, threads=16, settings=settings),
+            lambda settings: _served(
+                "simulator.app:create_app", SIMULATOR, workers=1, threads=settings.simulator_threads, settings=settings
+            ),
             http=SIMULATOR,
         ),
         Process(

@@ -33,6 +33,7 @@ class StackSettings(ProcessSettings, AppsSettings, TrustSettings):
     gateway_threads: int = Field(default=8, ge=1, le=1_024)
     ledger_port: int = Field(default=8081, ge=1, le=65_535)
     simulator_port: int = Field(default=8090, ge=1, le=65_535)
+    simulator_threads: int = Field(default=128, ge=1, le=1_024)
     flower_port: int = Field(default=5555, ge=1, le=65_535)
     flower_user: str = Field(default="purser", pattern=r"^[^:\s]+$")
     flower_password: SecretStr | None = None
@@ -74,6 +75,7 @@ class GivenStoreSettings(ProcessSettings):
     apple_verify_receipt_sandbox_url: str | None = None
     apple_api_url: str | None = None
     apple_api_sandbox_url: str | None = None
+    simulator_url: str | None = None
     simulator_webhook_url: str | None = None
     ledger_url: str | None = None
 

@@ -2,19 +2,25 @@
 
 Purpose: sells the catalogue's products to customers who do not exist, and then behaves as the App Store does: signs
 transactions under a root of its own, answers verifyReceipt, refunds, notifies the gateway, and fails on command.
-Consumes: HTTP (`POST /verifyReceipt` and the control calls under `/_sim`).
+Consumes: HTTP (`POST /verifyReceipt`, the App Store Server API under `/inApps`, OCSP, the control calls under `/_sim`).
 Emits: App Store Server Notifications V2, posted to the gateway.
 Owns: its memory (customers, transactions, notifications) and, on disk, nothing but its certificates. A receipt carries
-its transactions, so that it is still answered after a restart.
+its transactions, so that it is still answered after a restart; the Server API answers what is in the memory.
 
-What it must never do is agree with the verifier by construction: the two share no verification code.
+What it must never do is agree with the verifier by construction: the two share no verification code, and Apple's own
+library is for tests, which judge it with that.
 
     app             the wiring, and `build()` for who wants the store without HTTP
-    api             HTTP, translated
+    api             HTTP, translated: verifyReceipt, OCSP, control
+    server_api      HTTP, translated: the App Store Server API (`api_queries` reads, `api_errors` are Apple's codes)
     storefront      the use-cases: buy, refund, reverse, decline, request, revoke, finish, verify a receipt
+    records         the use-cases of the Server API: what happened, told again; test notifications
+    tokens          who may call the Server API
+    rates           how often, where limits are in force
+    ocsp            whether its certificates were revoked
     state           customers and transactions, in memory
     notifications   the sender: a bounded queue, worker threads, Apple's retry schedule
-    faults          what goes wrong on command
+    faults          what goes wrong on command; `transport` is how that arrives
     receipts        the opaque receipt, and verifyReceipt's answers
     payloads        what is signed, in Apple's field names and units
     signing         ES256 JWS with the certificate chain

@@ -1,8 +1,11 @@
-"""HTTP in and out: verifyReceipt as Apple has it, and the control calls under `/_sim`. It translates, nothing else."""
+"""HTTP in and out: verifyReceipt and OCSP as Apple has them, and the control calls under `/_sim`. It only translates.
+
+The App Store Server API is in a file of its own, `server_api`.
+"""
 
 from __future__ import annotations
 
-import threading
+import base64
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
@@ -23,16 +26,31 @@ from simulator.domain import (
     Transaction,
     TransactionUnknown,
 )
-from simulator.faults import FaultBoard, Faults, NotificationFaults, VerifyReceiptFaults
+from simulator.faults import (
+    API_ERROR_CODE_MIN,
+    CALL_FAULT_PATTERN,
+    HANG_MS,
+    ApiFaults,
+    FaultBoard,
+    Faults,
+    NotificationFaults,
+    OcspFaults,
+    VerifyReceiptFaults,
+)
 from simulator.notifications import Attempt, Notification, NotificationSender, SenderUnavailable
+from simulator.ocsp import OcspResponder
 from simulator.payloads import ConsumptionRequestReason
 from simulator.receipts import Status, refusal
+from simulator.records import Records, caller_of
 from simulator.storefront import AppStore, Statement
+from simulator.transport import hold_back, json_answer
 
 CONTROL_BODY_BYTES_MAX = 64 * 1024
 RECEIPT_BODY_BYTES_MAX = 4 * 1024 * 1024
 PAGE_MAX = 200
 DELAY_MS_MAX = 120_000
+CALLS_MAX = 10_000
+"""For how many single calls faults may be asked at once."""
 
 _ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -94,17 +112,49 @@ class NotifyBody(_Body):
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 DelayMs = Annotated[int, Field(ge=0, le=DELAY_MS_MAX)]
+HttpError = Annotated[int, Field(ge=400, le=599)]
+ErrorCode = Annotated[int, Field(ge=API_ERROR_CODE_MIN, le=5_999_999)]
+CallWord = Annotated[str, Field(pattern=CALL_FAULT_PATTERN)]
+ReceiptCall = Annotated[int, Field(ge=0, le=99_999)] | CallWord
+ApiCall = Literal[0] | HttpError | ErrorCode | CallWord
 
 
-class VerifyReceiptFaultsBody(_Body):
-    """See VerifyReceiptFaults."""
+class _CallFaultsBody(_Body):
+    """See CallFaults."""
 
-    statuses: list[Annotated[int, Field(ge=0, le=99_999)]] = Field(default=[], max_length=10_000)
-    retryable: bool = True
     delay_ms: DelayMs = 0
-    http_status: int | None = Field(default=None, ge=400, le=599)
+    hang_ms: DelayMs = HANG_MS
     not_json: bool = False
     cut: bool = False
+    huge: bool = False
+
+
+class VerifyReceiptFaultsBody(_CallFaultsBody):
+    """See VerifyReceiptFaults."""
+
+    statuses: list[ReceiptCall] = Field(default=[], max_length=CALLS_MAX)
+    retryable: bool = True
+    http_status: HttpError | None = None
+
+
+class ApiFaultsBody(_CallFaultsBody):
+    """See ApiFaults."""
+
+    statuses: list[ApiCall] = Field(default=[], max_length=CALLS_MAX)
+    status: HttpError | None = None
+    error_code: ErrorCode | None = None
+    retry_after_ms: DelayMs | None = None
+    limit_rates: bool = False
+    rate_per_s: float | None = Field(default=None, gt=0, le=10_000)
+
+
+class OcspFaultsBody(_Body):
+    """See OcspFaults."""
+
+    status: Literal["good", "revoked", "unknown"] = "good"
+    stale: bool = False
+    http_status: HttpError | None = None
+    delay_ms: DelayMs = 0
 
 
 class NotificationFaultsBody(_Body):
@@ -120,12 +170,16 @@ class FaultsBody(_Body):
     """What is not given works."""
 
     verify_receipt: VerifyReceiptFaultsBody = VerifyReceiptFaultsBody()
+    api: ApiFaultsBody = ApiFaultsBody()
+    ocsp: OcspFaultsBody = OcspFaultsBody()
     notifications: NotificationFaultsBody = NotificationFaultsBody()
 
     def faults(self) -> Faults:
-        verify, notify = self.verify_receipt, self.notifications
+        verify, api, notify = self.verify_receipt, self.api, self.notifications
         return Faults(
             verify_receipt=VerifyReceiptFaults(**(verify.model_dump() | {"statuses": tuple(verify.statuses)})),
+            api=ApiFaults(**(api.model_dump() | {"statuses": tuple(api.statuses)})),
+            ocsp=OcspFaults(**self.ocsp.model_dump()),
             notifications=NotificationFaults(
                 duplicate=float(notify.duplicate),
                 shuffle=float(notify.shuffle),
@@ -153,16 +207,31 @@ class VerifyReceiptBody(_Body):
     exclude_old: bool = Field(default=False, alias="exclude-old-transactions")
 
 
+class TestNotificationBody(_Body):
+    """Apple's server tests the app's: `app` is an id of the apps file (the first one there if not given)."""
+
+    app: str | None = Field(default=None, max_length=255)
+    environment: Environment = "production"
+
+
 def create_api(
-    *, store: AppStore, sender: NotificationSender, faults: FaultBoard, root_pem: bytes, ids: IdSource
+    *,
+    store: AppStore,
+    records: Records,
+    sender: NotificationSender,
+    responder: OcspResponder,
+    faults: FaultBoard,
+    root_pem: bytes,
+    ids: IdSource,
 ) -> Flask:
-    """The WSGI application over a store."""
+    """The WSGI application over a store, without the App Store Server API."""
     app = Flask("simulator", static_folder=None)
     install_conventions(app, ids=ids, body_bytes_max=CONTROL_BODY_BYTES_MAX)
     _add_errors(app)
-    _add_apple_routes(app, store, faults)
+    _add_receipt_routes(app, store, faults)
+    _add_ocsp_routes(app, responder, faults)
     _add_purchase_routes(app, store)
-    _add_notification_routes(app, sender)
+    _add_notification_routes(app, store, records, sender)
     _add_fault_routes(app, faults)
     app.add_url_rule("/healthz", "healthz", lambda: answer({"status": "ok"}))
     app.add_url_rule("/_sim/root.pem", "root", lambda: Response(root_pem, mimetype="application/x-pem-file"))
@@ -172,17 +241,22 @@ def create_api(
 # ---- Apple's own ------------------------------------------------------------------------------------------------
 
 
-def _add_apple_routes(app: Flask, store: AppStore, faults: FaultBoard) -> None:
+def _add_receipt_routes(app: Flask, store: AppStore, faults: FaultBoard) -> None:
     def verify_receipt(asked: Environment) -> Response:
         request.max_content_length = RECEIPT_BODY_BYTES_MAX
-        wrong = faults.get().verify_receipt
-        _hold_back(wrong.delay_ms)
+        wrong = faults.strike_verify_receipt()
+        hold_back(wrong.hold_s)
         if wrong.http_status is not None:
             return Response(status=wrong.http_status)
-        return _spoilt(msgspec.json.encode(_verify(store, asked)), wrong)
+        answered = _verify(store, asked) if wrong.code is None else _refused(wrong.code, asked, faults)
+        return json_answer(msgspec.json.encode(answered), wrong.spoiling)
 
     for path, asked in (("/verifyReceipt", "production"), ("/sandbox/verifyReceipt", "sandbox")):
         app.add_url_rule(path, path, verify_receipt, methods=_ANY_METHOD, defaults={"asked": asked})
+
+
+def _refused(status: int, asked: Environment, faults: FaultBoard) -> Json:
+    return refusal(status, environment=asked, retryable=faults.in_force.verify_receipt.retryable)
 
 
 def _verify(store: AppStore, asked: Environment) -> Json:
@@ -197,15 +271,31 @@ def _verify(store: AppStore, asked: Environment) -> Json:
     )
 
 
-def _hold_back(delay_ms: int) -> None:
-    if delay_ms:
-        threading.Event().wait(delay_ms / 1000)  # nobody sets it: the store is slow on command
+def _add_ocsp_routes(app: Flask, responder: OcspResponder, faults: FaultBoard) -> None:
+    """RFC 6960, appendix A: the question is posted, or stands in the path, in base64."""
+
+    def answer_to(question: bytes) -> Response:
+        wrong = faults.in_force.ocsp
+        hold_back(wrong.delay_ms / 1000)
+        if wrong.http_status is not None:
+            return Response(status=wrong.http_status)
+        return Response(responder.answer(question), content_type="application/ocsp-response")
+
+    @app.post("/ocsp")
+    def posted() -> Response:
+        return answer_to(request.get_data())
+
+    @app.get("/ocsp/<path:question>")
+    def in_path(question: str) -> Response:
+        return answer_to(_from_base64(question))
 
 
-def _spoilt(body: bytes, wrong: VerifyReceiptFaults) -> Response:
-    if wrong.not_json:
-        return Response("<html><body><h1>Service Unavailable</h1></body></html>", mimetype="text/html")
-    return Response(body[: len(body) // 2] if wrong.cut else body, mimetype="application/json")
+def _from_base64(text: str) -> bytes:
+    """Nothing, which is no question, when it is not base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 # ---- control ----------------------------------------------------------------------------------------------------
@@ -238,7 +328,7 @@ def _add_purchase_routes(app: Flask, store: AppStore) -> None:
     add("finish", store.finish)
 
 
-def _add_notification_routes(app: Flask, sender: NotificationSender) -> None:
+def _add_notification_routes(app: Flask, store: AppStore, records: Records, sender: NotificationSender) -> None:
     @app.get("/_sim/notifications")
     def notifications() -> Response:
         page = read_query(PageQuery)
@@ -249,6 +339,17 @@ def _add_notification_routes(app: Flask, sender: NotificationSender) -> None:
     @app.post("/_sim/notifications/<uuid:notification_id>/resend")
     def resend(notification_id: UUID) -> Response:
         return answer(_notification_view(sender.resend(notification_id)), 202)
+
+    @app.get("/_sim/notifications/<uuid:notification_id>")
+    def notification(notification_id: UUID) -> Response:
+        return answer(_notification_view(sender.get(notification_id)))
+
+    @app.post("/_sim/test-notifications")
+    def send_test() -> Response:
+        body = _body(TestNotificationBody)
+        sent = records.send_test(caller_of(store.app(body.app), body.environment))
+        location = f"/_sim/notifications/{sent.id}"
+        return answer(_notification_view(sent), 202, headers={"Location": location})
 
 
 def _add_fault_routes(app: Flask, faults: FaultBoard) -> None:

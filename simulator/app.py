@@ -11,17 +11,24 @@ from shared.apps import Apps, AppsInvalid, load_apps
 from shared.catalog import Catalog, CatalogInvalid, load_catalog
 from shared.clock import Clock, SystemClock
 from shared.ids import IdSource, system_ids
-from shared.log import configure_logging
+from shared.log import configure_logging, get_logger
 from shared.settings import read, refuse
 from simulator.api import create_api
 from simulator.certificates import Authority, AuthorityInvalid, load_or_create
 from simulator.faults import FaultBoard
 from simulator.notifications import NotificationSender
+from simulator.ocsp import OcspResponder
+from simulator.rates import RateLimits
 from simulator.receipts import ReceiptSeal
+from simulator.records import Records
+from simulator.server_api import add_server_api
 from simulator.settings import SimulatorSettings
 from simulator.signing import Signer
 from simulator.state import State
 from simulator.storefront import AppStore
+from simulator.tokens import KeyInvalid, TokenCheck
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +37,11 @@ class Simulator:
 
     authority: Authority
     store: AppStore
+    records: Records
+    tokens: TokenCheck
     sender: NotificationSender
     faults: FaultBoard
+    clock: Clock
     ids: IdSource
 
     def close(self) -> None:
@@ -45,45 +55,62 @@ def build(
     catalog: Catalog,
     webhook_url: str,
     retry_compression: float = 3600,
+    ocsp_url: str | None = None,
     clock: Clock | None = None,
     ids: IdSource | None = None,
 ) -> Simulator:
     """A store whose certificates are under `data_dir` (made if there are none) and whose notifications go to the URL.
 
-    Raises AuthorityInvalid, or OSError when the directory cannot be written.
+    Certificates that are made now name `ocsp_url`. Raises AuthorityInvalid, KeyInvalid, or OSError when the directory
+    cannot be written.
     """
     clock, ids = clock or SystemClock(), ids or system_ids()
-    authority = load_or_create(data_dir, now=clock.now())
-    faults = FaultBoard(ids)
+    tokens = TokenCheck(apps, clock)
+    authority = load_or_create(data_dir, now=clock.now(), ocsp_url=ocsp_url)
+    faults, state, signer = FaultBoard(ids), State(clock), Signer(authority)
     sender = NotificationSender(url=webhook_url, clock=clock, faults=faults, retry_compression=retry_compression)
     store = AppStore(
         apps=apps,
         catalog=catalog,
-        state=State(clock),
-        signer=Signer(authority),
+        state=state,
+        signer=signer,
         seal=ReceiptSeal(authority),
         sender=sender,
-        faults=faults,
         clock=clock,
         ids=ids,
     )
-    return Simulator(authority=authority, store=store, sender=sender, faults=faults, ids=ids)
+    records = Records(state=state, signer=signer, notifications=sender, clock=clock, ids=ids)
+    return Simulator(authority, store, records, tokens, sender, faults, clock, ids)
 
 
 def build_from(settings: SimulatorSettings) -> Simulator:
     """The store that the settings describe; ends the process with a sentence when it cannot be."""
     try:
-        return build(
+        built = build(
             data_dir=settings.data_dir,
             apps=load_apps(settings.apps_file),
             catalog=load_catalog(settings.catalog_file),
             webhook_url=settings.simulator_webhook_url,
             retry_compression=settings.simulator_retry_compression,
+            ocsp_url=settings.ocsp_url,
         )
-    except (AppsInvalid, CatalogInvalid, AuthorityInvalid) as error:
+    except (AppsInvalid, CatalogInvalid, AuthorityInvalid, KeyInvalid) as error:
         refuse(str(error))
     except OSError as error:
         refuse(f"PURSER_DATA_DIR: {settings.data_dir}: {error.strerror}")
+    _say_where_ocsp_is_asked(built.authority, settings)
+    return built
+
+
+def _say_where_ocsp_is_asked(authority: Authority, settings: SimulatorSettings) -> None:
+    """Certificates outlive an address: those of before still verify, but their revocation is asked for elsewhere."""
+    if authority.ocsp_url != settings.ocsp_url:
+        log.warning(
+            "the kept certificates name another OCSP address: remove their directory to have new ones made",
+            named=authority.ocsp_url,
+            here=settings.ocsp_url,
+            directory=str(settings.data_dir / "simulator"),
+        )
 
 
 def create_app() -> Flask:
@@ -97,13 +124,24 @@ def create_app() -> Flask:
 
 def serve(simulator: Simulator) -> Flask:
     """The WSGI application over a store that was built."""
-    return create_api(
+    app = create_api(
         store=simulator.store,
+        records=simulator.records,
         sender=simulator.sender,
+        responder=OcspResponder(simulator.authority, faults=simulator.faults, clock=simulator.clock),
         faults=simulator.faults,
         root_pem=simulator.authority.root_pem,
         ids=simulator.ids,
     )
+    add_server_api(
+        app,
+        records=simulator.records,
+        tokens=simulator.tokens,
+        faults=simulator.faults,
+        rates=RateLimits(simulator.clock),
+        clock=simulator.clock,
+    )
+    return app
 
 
 def main() -> None:

@@ -1,23 +1,25 @@
 """The simulator's certificate authority: root, intermediate and leaf as Apple's are, with Apple's marker OIDs.
 
 It is made once and kept under the data directory; a gateway that trusts `root.pem` trusts this simulator and no other.
-The keys of the root and of the intermediate are thrown away once they have signed: nobody can add to the chain.
+The keys of the root and of the intermediate are thrown away once they have signed: nobody can add to the chain. Who may
+answer for them whether a certificate was revoked (OCSP) is a responder that each of them has certified, as at Apple.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 ISSUER_NAME = "Purser Simulator"
 """Stands in every subject, so that a process in production can refuse the simulator's root."""
@@ -32,9 +34,14 @@ VALIDITY = timedelta(days=20 * 365)
 BACKDATE = timedelta(days=1)
 """Certificates are valid from a day before they were made, so that clocks may differ."""
 
+_OCSP = AuthorityInformationAccessOID.OCSP
 _ASN1_NULL = b"\x05\x00"  # what Apple's marker extensions hold
 _AUTHORITY_FILE = "authority.pem"
+_RESPONDER_FILE = "responder.pem"
 _ROOT_FILE = "root.pem"
+_REMEDY = "remove the directory that it is in to have all made anew"
+
+Window = tuple[datetime, datetime]
 
 
 class AuthorityInvalid(Exception):
@@ -42,13 +49,26 @@ class AuthorityInvalid(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Responder:
+    """What signs OCSP answers: one key, certified by the intermediate (for the leaf) and by the root (for that)."""
+
+    key: ec.EllipticCurvePrivateKey
+    for_leaf: x509.Certificate
+    for_intermediate: x509.Certificate
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
-    """What signs: the leaf's key, and the certificates from the leaf to the root."""
+    """What signs: the leaf's key, and the certificates from the leaf to the root.
+
+    One that an older simulator made has no responder, and its certificates name none.
+    """
 
     key: ec.EllipticCurvePrivateKey
     leaf: x509.Certificate
     intermediate: x509.Certificate
     root: x509.Certificate
+    responder: Responder | None = None
 
     @property
     def chain(self) -> tuple[x509.Certificate, x509.Certificate, x509.Certificate]:
@@ -63,96 +83,128 @@ class Authority:
     def root_der(self) -> bytes:
         return self.root.public_bytes(serialization.Encoding.DER)
 
+    @property
+    def ocsp_url(self) -> str | None:
+        """Where the leaf says that one may ask whether it was revoked; None when it says nothing."""
+        try:
+            access = self.leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+        except x509.ExtensionNotFound:
+            return None
+        return next((str(one.access_location.value) for one in access if one.access_method == _OCSP), None)
+
 
 def root_file(data_dir: Path) -> Path:
     """Where the root is for whoever is to trust it, once `load_or_create` has run."""
     return data_dir / "simulator" / _ROOT_FILE
 
 
-def load_or_create(data_dir: Path, *, now: datetime) -> Authority:
+def load_or_create(data_dir: Path, *, now: datetime, ocsp_url: str | None = None) -> Authority:
     """The authority kept under `data_dir`/simulator, made if there is none; safe for processes that start together.
 
-    Raises AuthorityInvalid when there is one that cannot be read, and OSError when the directory cannot be written.
+    `ocsp_url` goes into certificates that are made now; those that are kept stay what they are, because receipts and
+    trust hang on them. Raises AuthorityInvalid when there is one that cannot be read, and OSError when the directory
+    cannot be written.
     """
     directory = data_dir / "simulator"
     directory.mkdir(parents=True, exist_ok=True)
-    kept = directory / _AUTHORITY_FILE
     with _alone_in(directory):
-        if not kept.exists():
-            _replace(kept, _to_pem(create(now=now)), mode=0o600)
-        authority = _read(kept)
+        if not (directory / _AUTHORITY_FILE).exists():
+            _write(directory, create(now=now, ocsp_url=ocsp_url))
+        authority = _read(directory)
         _replace(directory / _ROOT_FILE, authority.root_pem, mode=0o644)
     return authority
 
 
-def create(*, now: datetime) -> Authority:
-    """A new authority, in memory only."""
+def create(*, now: datetime, ocsp_url: str | None = None) -> Authority:
+    """A new authority, in memory only. `ocsp_url` is where its certificates say that one asks for their revocation."""
     window = (now - BACKDATE, now + VALIDITY)
-    root_key, intermediate_key, leaf_key = (
-        ec.generate_private_key(c) for c in (ec.SECP384R1(), ec.SECP384R1(), ec.SECP256R1())
+    root = _ca("Root CA", issuer=None, window=window, path_length=1, ocsp_url=None)
+    intermediate = _ca("Worldwide Developer Relations CA", issuer=root, window=window, path_length=0, ocsp_url=ocsp_url)
+    key, responder_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    return Authority(
+        key=key,
+        leaf=_leaf(key, issuer=intermediate, window=window, ocsp_url=ocsp_url),
+        intermediate=intermediate.certificate,
+        root=root.certificate,
+        responder=Responder(
+            key=responder_key,
+            for_leaf=_responder(responder_key, issuer=intermediate, window=window),
+            for_intermediate=_responder(responder_key, issuer=root, window=window),
+        ),
     )
-    root = _ca("Root CA", root_key, issuer=None, issuer_key=root_key, window=window, path_length=1)
-    intermediate = _ca(
-        "Worldwide Developer Relations CA",
-        intermediate_key,
-        issuer=root,
-        issuer_key=root_key,
-        window=window,
-        path_length=0,
-    )
-    leaf = _leaf("Store Receipt Signing", leaf_key, issuer=intermediate, issuer_key=intermediate_key, window=window)
-    return Authority(key=leaf_key, leaf=leaf, intermediate=intermediate, root=root)
 
 
-def _ca(
-    role: str,
-    key: ec.EllipticCurvePrivateKey,
-    *,
-    issuer: x509.Certificate | None,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    window: tuple[datetime, datetime],
-    path_length: int,
-) -> x509.Certificate:
-    builder = _builder(role, key, issuer=issuer, issuer_key=issuer_key, window=window, ca=True, path_length=path_length)
+@dataclass(frozen=True, slots=True)
+class _Issuer:
+    """A certificate with its key, which is forgotten when `create` ends."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+
+def _ca(role: str, *, issuer: _Issuer | None, window: Window, path_length: int, ocsp_url: str | None) -> _Issuer:
+    """The intermediate; without an issuer the root, which signs itself."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    extensions: list[x509.ExtensionType] = _names(ocsp_url)
     if issuer is not None:
-        builder = builder.add_extension(x509.UnrecognizedExtension(INTERMEDIATE_MARKER, _ASN1_NULL), critical=False)
-    return builder.sign(issuer_key, hashes.SHA384())
+        extensions.append(x509.UnrecognizedExtension(INTERMEDIATE_MARKER, _ASN1_NULL))
+    builder = _builder(role, key, issuer=issuer, window=window, ca=True, path_length=path_length)
+    return _Issuer(key, _signed(builder, extensions, issuer.key if issuer else key))
 
 
 def _leaf(
-    role: str,
-    key: ec.EllipticCurvePrivateKey,
-    *,
-    issuer: x509.Certificate,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    window: tuple[datetime, datetime],
+    key: ec.EllipticCurvePrivateKey, *, issuer: _Issuer, window: Window, ocsp_url: str | None
 ) -> x509.Certificate:
-    builder = _builder(role, key, issuer=issuer, issuer_key=issuer_key, window=window, ca=False, path_length=None)
-    builder = builder.add_extension(x509.UnrecognizedExtension(LEAF_MARKER, _ASN1_NULL), critical=False)
-    return builder.sign(issuer_key, hashes.SHA384())
+    builder = _builder("Store Receipt Signing", key, issuer=issuer, window=window, ca=False, path_length=None)
+    marker = x509.UnrecognizedExtension(LEAF_MARKER, _ASN1_NULL)
+    return _signed(builder, [*_names(ocsp_url), marker], issuer.key)
+
+
+def _responder(key: ec.EllipticCurvePrivateKey, *, issuer: _Issuer, window: Window) -> x509.Certificate:
+    """RFC 6960, section 4.2.2.2: certified by the issuer itself, for this and nothing else.
+
+    Nobody need ask whether it was revoked (id-pkix-ocsp-nocheck): there is nobody to answer that.
+    """
+    builder = _builder("OCSP Responder", key, issuer=issuer, window=window, ca=False, path_length=None)
+    return _signed(builder, [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), x509.OCSPNoCheck()], issuer.key)
+
+
+def _names(ocsp_url: str | None) -> list[x509.ExtensionType]:
+    if ocsp_url is None:
+        return []
+    where = x509.AccessDescription(_OCSP, x509.UniformResourceIdentifier(ocsp_url))
+    return [x509.AuthorityInformationAccess([where])]
+
+
+def _signed(
+    builder: x509.CertificateBuilder, extensions: Iterable[x509.ExtensionType], key: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, hashes.SHA384())
 
 
 def _builder(
     role: str,
     key: ec.EllipticCurvePrivateKey,
     *,
-    issuer: x509.Certificate | None,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    window: tuple[datetime, datetime],
+    issuer: _Issuer | None,
+    window: Window,
     ca: bool,
     path_length: int | None,
 ) -> x509.CertificateBuilder:
-    """What all three have in common; RFC 5280 and OpenSSL's strict mode want every one of these extensions."""
+    """What all have in common; RFC 5280 and OpenSSL's strict mode want every one of these extensions."""
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.COMMON_NAME, f"{ISSUER_NAME} {role}"),
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, ISSUER_NAME),
         ]
     )
+    issuer_key = issuer.key if issuer else key
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer.subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(window[0])
@@ -181,23 +233,51 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
 # ---- on disk ----------------------------------------------------------------------------------------------------
 
 
-def _to_pem(authority: Authority) -> bytes:
-    key = authority.key.private_bytes(
+def _write(directory: Path, authority: Authority) -> None:
+    """The authority last: only with it is anything there."""
+    if (responder := authority.responder) is not None:
+        content = _to_pem(responder.key, responder.for_leaf, responder.for_intermediate)
+        _replace(directory / _RESPONDER_FILE, content, mode=0o600)
+    _replace(directory / _AUTHORITY_FILE, _to_pem(authority.key, *authority.chain), mode=0o600)
+
+
+def _to_pem(key: ec.EllipticCurvePrivateKey, *certificates: x509.Certificate) -> bytes:
+    secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return key + b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in authority.chain)
+    return secret + b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
 
 
-def _read(path: Path) -> Authority:
+def _read(directory: Path) -> Authority:
+    key, (leaf, intermediate, root) = _read_pem(directory / _AUTHORITY_FILE, certificates=3)
+    authority = Authority(key=key, leaf=leaf, intermediate=intermediate, root=root)
+    kept = directory / _RESPONDER_FILE
+    return replace(authority, responder=_read_responder(kept, authority)) if kept.exists() else authority
+
+
+def _read_responder(path: Path, authority: Authority) -> Responder:
+    key, (for_leaf, for_intermediate) = _read_pem(path, certificates=2)
+    try:
+        for_leaf.verify_directly_issued_by(authority.intermediate)
+        for_intermediate.verify_directly_issued_by(authority.root)
+    except (ValueError, InvalidSignature) as error:
+        raise AuthorityInvalid(f"{path} is not of the authority beside it; {_REMEDY}") from error
+    return Responder(key=key, for_leaf=for_leaf, for_intermediate=for_intermediate)
+
+
+def _read_pem(path: Path, *, certificates: int) -> tuple[ec.EllipticCurvePrivateKey, list[x509.Certificate]]:
+    """A key and so many certificates, of which the first is the key's."""
     content = path.read_bytes()
     try:
         key = serialization.load_pem_private_key(content, password=None)
-        leaf, intermediate, root = x509.load_pem_x509_certificates(content)
+        found = x509.load_pem_x509_certificates(content)
     except ValueError as error:
-        raise AuthorityInvalid(f"{path} is damaged; remove it to have a new one made") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != leaf.public_key():
-        raise AuthorityInvalid(f"{path}: the key is not the leaf certificate's; remove it to have a new one made")
-    return Authority(key=key, leaf=leaf, intermediate=intermediate, root=root)
+        raise AuthorityInvalid(f"{path} is damaged; {_REMEDY}") from error
+    if len(found) != certificates:
+        raise AuthorityInvalid(f"{path} is damaged; {_REMEDY}")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != found[0].public_key():
+        raise AuthorityInvalid(f"{path}: the key is not the first certificate's; {_REMEDY}")
+    return key, found
 
 
 def _replace(path: Path, content: bytes, *, mode: int) -> None:

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -67,12 +67,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification and its fate. `next_attempt_at` is None when none is planned."""
+    """A notification and its fate. A TEST is about no transaction; `next_attempt_at` is None when none is planned."""
 
     id: UUID
     type: NotificationType
     subtype: Subtype | None
-    transaction_id: TransactionId
+    bundle_id: str
+    transaction_id: TransactionId | None
     environment: Environment
     signed_payload: str
     created_at: datetime
@@ -173,6 +174,17 @@ class NotificationSender:
             older = newest_first if after is None else _behind(newest_first, after)
             wanted = (each for each in older if transaction_id in (None, each.transaction_id))
             return list(itertools.islice(wanted, limit))
+
+    def oldest(
+        self, *, limit: int, after: UUID | None, wanted: Callable[[Notification], bool]
+    ) -> Sequence[Notification]:
+        """At most `limit` of the wanted, oldest first, starting behind `after`. Raises NotificationUnknown."""
+        with self._lock:
+            if after is not None:
+                self._get(after)
+            all_of_them = iter(self._notifications.values())
+            newer = all_of_them if after is None else _behind(all_of_them, after)
+            return list(itertools.islice(filter(wanted, newer), limit))
 
     def close(self) -> None:
         """Ends the threads; an attempt that is under way is finished first."""

@@ -15,7 +15,14 @@ from simulator.domain import Transaction
 
 Payload = dict[str, Any]
 NotificationType = Literal[
-    "SUBSCRIBED", "ONE_TIME_CHARGE", "REFUND", "REFUND_REVERSED", "REFUND_DECLINED", "CONSUMPTION_REQUEST", "REVOKE"
+    "SUBSCRIBED",
+    "ONE_TIME_CHARGE",
+    "REFUND",
+    "REFUND_REVERSED",
+    "REFUND_DECLINED",
+    "CONSUMPTION_REQUEST",
+    "REVOKE",
+    "TEST",
 ]
 Subtype = Literal["INITIAL_BUY", "RESUBSCRIBE"]
 ConsumptionRequestReason = Literal[
@@ -29,7 +36,8 @@ TYPE_NAMES: Final[dict[ProductType, str]] = {
     "auto_renewable": "Auto-Renewable Subscription",
     "non_renewing": "Non-Renewing Subscription",
 }
-_STATUS_ACTIVE, _STATUS_EXPIRED, _STATUS_REVOKED = 1, 2, 5  # Apple: status of an auto-renewable subscription
+SubscriptionStatus = Literal[1, 2, 3, 4, 5]
+"""Apple: status of an auto-renewable subscription: active, expired, in billing retry, in its grace period, revoked."""
 _APP_VERSION = "1"
 _STOREFRONT, _STOREFRONT_ID = "USA", "143441"
 
@@ -100,17 +108,46 @@ def notification_payload(
     consumption_request_reason: ConsumptionRequestReason | None = None,
 ) -> Payload:
     """responseBodyV2DecodedPayload about one transaction. `signed_renewal` and `status` are subscriptions' only."""
-    production = transaction.customer.environment == "production"
+    customer = transaction.customer
     data = {
-        "appAppleId": transaction.customer.app_apple_id if production else None,  # Apple: not in the sandbox
-        "bundleId": transaction.customer.bundle_id,
-        "bundleVersion": _APP_VERSION,
-        "environment": ENVIRONMENT_NAMES[transaction.customer.environment],
+        **_app_fields(customer.bundle_id, customer.app_apple_id, customer.environment),
         "signedTransactionInfo": signed_transaction,
         "signedRenewalInfo": signed_renewal,
-        "status": _status(transaction, signed_at) if transaction.renews else None,
+        "status": subscription_status(transaction, signed_at) if transaction.renews else None,
         "consumptionRequestReason": consumption_request_reason,
     }
+    return _notification(notification_id, notification_type, subtype, signed_at, data)
+
+
+def app_notification_payload(
+    *,
+    bundle_id: str,
+    app_apple_id: int | None,
+    environment: Environment,
+    notification_id: UUID,
+    signed_at: datetime,
+) -> Payload:
+    """responseBodyV2DecodedPayload of a TEST: it is about an app, and about no transaction."""
+    data = _app_fields(bundle_id, app_apple_id, environment)
+    return _notification(notification_id, "TEST", None, signed_at, data)
+
+
+def _app_fields(bundle_id: str, app_apple_id: int | None, environment: Environment) -> Payload:
+    return {
+        "appAppleId": app_apple_id if environment == "production" else None,  # Apple: not in the sandbox
+        "bundleId": bundle_id,
+        "bundleVersion": _APP_VERSION,
+        "environment": ENVIRONMENT_NAMES[environment],
+    }
+
+
+def _notification(
+    notification_id: UUID,
+    notification_type: NotificationType,
+    subtype: Subtype | None,
+    signed_at: datetime,
+    data: Payload,
+) -> Payload:
     return _without_nulls(
         {
             "notificationType": notification_type,
@@ -133,10 +170,11 @@ def auto_renew_status(transaction: Transaction) -> Literal[0, 1]:
     return 1 if transaction.revocation is None else 0
 
 
-def _status(transaction: Transaction, now: datetime) -> int:
+def subscription_status(transaction: Transaction, now: datetime) -> SubscriptionStatus:
+    """The status of the subscription whose newest transaction this is."""
     if transaction.revocation is not None:
-        return _STATUS_REVOKED
-    return _STATUS_ACTIVE if transaction.active(now) else _STATUS_EXPIRED
+        return 5
+    return 1 if transaction.active(now) else 2
 
 
 def _unix_ms(moment: datetime | None) -> int | None:

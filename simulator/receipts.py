@@ -10,10 +10,11 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -123,7 +124,7 @@ def valid_answer(
     *,
     held: Sequence[Transaction],
     everything: Sequence[Transaction],
-    latest_receipt: str,
+    latest_receipt: Callable[[], str],
     exclude_old: bool,
     now: datetime,
 ) -> Answer:
@@ -141,7 +142,7 @@ def valid_answer(
     subscriptions = [transaction for transaction in everything if transaction.renews]
     if subscriptions:
         latest = _newest_of_each(everything) if exclude_old else everything
-        answer["latest_receipt"] = latest_receipt
+        answer["latest_receipt"] = latest_receipt()
         answer["latest_receipt_info"] = [_latest_row(row) for row in reversed(latest) if row.in_receipt()]
         answer["pending_renewal_info"] = [_renewal_row(row) for row in _newest_of_each(subscriptions)]
     return answer
@@ -217,9 +218,14 @@ def _newest_of_each(transactions: Iterable[Transaction]) -> list[Transaction]:
 
 def _dates(name: str, moment: datetime) -> dict[str, str]:
     """Apple writes each date three times: GMT, milliseconds, and Pacific time."""
-    pacific = moment.astimezone(_PACIFIC)
-    return {
-        name: f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} Etc/GMT",
-        f"{name}_ms": str(to_unix_ms(moment)),
-        f"{name}_pst": f"{pacific:%Y-%m-%d %H:%M:%S} America/Los_Angeles",
-    }
+    gmt, unix_ms, pacific = _written(moment)
+    return {name: gmt, f"{name}_ms": unix_ms, f"{name}_pst": pacific}
+
+
+@lru_cache(maxsize=4_096)  # a receipt has the same moments again and again, and they cost more than the rest of it
+def _written(moment: datetime) -> tuple[str, str, str]:
+    return (
+        f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} Etc/GMT",
+        str(to_unix_ms(moment)),
+        f"{moment.astimezone(_PACIFIC):%Y-%m-%d %H:%M:%S} America/Los_Angeles",
+    )

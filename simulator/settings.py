@@ -13,12 +13,20 @@ class SimulatorSettings(AppsSettings, ProcessSettings):
     """`PURSER_…`, each with a default that fits a laptop.
 
     `simulator_retry_compression` is how many times faster than Apple's the retry schedule of notifications runs: 3600
-    makes an hour a second.
+    makes an hour a second. `simulator_url` is where the other processes reach it; it goes into certificates, for
+    OCSP, and is an address on this machine alone if it is not given.
     """
 
     data_dir: Path = Path(".purser")
     bind: str = "127.0.0.1"
     simulator_port: int = Field(default=8090, ge=1, le=65_535)
-    simulator_threads: int = Field(default=64, ge=1, le=1_024)
+    simulator_threads: int = Field(default=128, ge=1, le=1_024)
     simulator_webhook_url: str = Field(default="http://127.0.0.1:8080/webhooks/apple", pattern=r"^https?://")
     simulator_retry_compression: float = Field(default=3600, ge=1)
+    simulator_url: str | None = Field(default=None, pattern=r"^https?://")
+
+    @property
+    def ocsp_url(self) -> str:
+        """Where the revocation of the simulator's certificates is asked for."""
+        address = self.simulator_url or f"http://127.0.0.1:{self.simulator_port}"
+        return address.rstrip("/") + "/ocsp"

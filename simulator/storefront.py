@@ -16,7 +16,6 @@ from shared.events import Environment, ProductType
 from shared.ids import AppId, IdSource, TransactionId
 from simulator import domain, receipts
 from simulator.domain import Customer, CustomerName, FieldInvalid, Offer, StateConflict, Transaction
-from simulator.faults import FaultBoard
 from simulator.notifications import Notification
 from simulator.payloads import (
     ConsumptionRequestReason,
@@ -71,13 +70,12 @@ class AppStore:
         signer: Signer,
         seal: ReceiptSeal,
         sender: Sender,
-        faults: FaultBoard,
         clock: Clock,
         ids: IdSource,
     ) -> None:
         self._apps, self._catalog = apps, catalog
         self._state, self._signer, self._seal, self._sender = state, signer, seal, sender
-        self._faults, self._clock, self._ids = faults, clock, ids
+        self._clock, self._ids = clock, ids
 
     # ---- a customer buys ----------------------------------------------------------------------------------------
 
@@ -101,7 +99,7 @@ class AppStore:
         in the catalogue, and `bundle_id` one of an app that is not in the apps file. Raises FieldInvalid, StateConflict
         (the customer has it already) and SenderUnavailable.
         """
-        offer = self._offer(app, product_id, product_type, bundle_id)
+        offer = self._offer(self.app(app), product_id, product_type, bundle_id)
         domain.check_purchase(offer, quantity=quantity, family_shared=family_shared)
         name = CustomerName(customer or str(self._ids.uuid()))
         buyer = Customer(offer.bundle_id, offer.app_apple_id, environment, name)
@@ -123,10 +121,7 @@ class AppStore:
         statement = self._stated(sold, signed_at=sold.stated_at)
         return self._told(statement, *_purchase_notification(sold)) if notify else statement
 
-    def _offer(
-        self, app_id: str | None, product_id: str, product_type: ProductType | None, bundle_id: str | None
-    ) -> Offer:
-        app = self._app(app_id)
+    def _offer(self, app: App, product_id: str, product_type: ProductType | None, bundle_id: str | None) -> Offer:
         product = self._catalog.find(app=app.id, product_id=product_id)
         sold_as = product_type or (product.type if product else None)
         if sold_as is None:
@@ -142,7 +137,8 @@ class AppStore:
             currency=CURRENCY,
         )
 
-    def _app(self, app_id: str | None) -> App:
+    def app(self, app_id: str | None) -> App:
+        """The app of this id, or the first of the apps file. Raises FieldInvalid."""
         if app_id is None:
             return next(iter(self._apps))
         app = self._apps.by_id.get(AppId(app_id))
@@ -231,10 +227,7 @@ class AppStore:
     def verify_receipt(
         self, *, receipt_data: str | None, password: str | None, exclude_old: bool, asked: Environment
     ) -> receipts.Answer:
-        """The answer of the production or of the sandbox address (`asked`), in Apple's shape; always HTTP 200."""
-        status = self._faults.take_status()
-        if status != Status.VALID:
-            return receipts.refusal(status, environment=asked, retryable=self._faults.get().verify_receipt.retryable)
+        """The answer of the production or of the sandbox address (`asked`), in Apple's shape."""
         try:
             receipt = self._seal.open(receipt_data or "")
         except ReceiptMalformed:
@@ -258,7 +251,7 @@ class AppStore:
             receipt,
             held=[each for each in everything if each.transaction_id in in_receipt],
             everything=everything,
-            latest_receipt=self._receipt(receipt.customer),
+            latest_receipt=lambda: self._receipt(receipt.customer),
             exclude_old=exclude_old,
             now=self._clock.now(),
         )
@@ -303,6 +296,7 @@ class AppStore:
                 id=notification_id,
                 type=notification_type,
                 subtype=subtype,
+                bundle_id=transaction.customer.bundle_id,
                 transaction_id=transaction.transaction_id,
                 environment=transaction.customer.environment,
                 signed_payload=self._signer.sign(payload),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from threading import Event
 from typing import Any
 
 import click
@@ -10,9 +11,11 @@ import click
 from deploy.addresses import recalled_addresses
 from deploy.errors import StackInvalid, StackUnavailable
 from deploy.settings import StackSettings
+from shared.clock import SystemClock
 from shared.settings import read
 
 TIMEOUT_S = (3.05, 30)
+TRIED_WITHIN_S = 15.0
 
 
 @click.group()
@@ -56,14 +59,60 @@ def refund(transaction_id: str, percent: float | None, notify: bool) -> None:
     _show(_post(f"/_sim/transactions/{transaction_id}/refund", body))
 
 
+@command.command("test-notification")
+@click.option("--environment", type=click.Choice(["production", "sandbox"]), default="production")
+@click.option("--app", help="An id of the apps file; the first one there if not given.")
+def test_notification(environment: str, app: str | None) -> None:
+    """The App Store sends a TEST notification; the answer has what became of it."""
+    body = {"environment": environment} | ({"app": app} if app else {})
+    sent = _post("/_sim/test-notifications", body)
+    _show(_tried(f"/_sim/notifications/{sent['id']}"))
+
+
+@command.command()
+@click.argument("faults", required=False)
+def faults(faults: str | None) -> None:
+    """What goes wrong on command: without FAULTS what is in force, else FAULTS (JSON) from now on; {} is nothing.
+
+    \b
+    For example: '{"verify_receipt": {"statuses": [21005, "http_503", "cut", 0], "delay_ms": 300}}'
+    The members: verify_receipt, api, ocsp, notifications; what each takes stands in simulator/faults.py.
+    """
+    _show(_ask("GET", "/_sim/faults") if faults is None else _ask("PUT", "/_sim/faults", _parsed(faults)))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="FAULTS") from error
+    if not isinstance(document, dict):
+        raise click.BadParameter("not a JSON object", param_hint="FAULTS")
+    return document
+
+
+def _tried(path: str) -> dict[str, Any]:
+    """The notification once it was tried, or as it is when that takes too long."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + TRIED_WITHIN_S
+    pause = Event()
+    while not (notification := _ask("GET", path))["attempts"] and clock.monotonic() < deadline:
+        pause.wait(0.1)
+    return notification
+
+
 def _post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    return _ask("POST", path, body)
+
+
+def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     import requests
 
     simulator = recalled_addresses(read(StackSettings)).simulator
     if simulator is None:
         raise StackInvalid("no simulator is configured")
     try:
-        response = requests.post(simulator + path, json=body, timeout=TIMEOUT_S)
+        response = requests.request(method, simulator + path, json=body, timeout=TIMEOUT_S)
     except requests.RequestException as error:
         raise StackUnavailable(f"the simulator at {simulator} does not answer: is `purser up` running?") from error
     answer: dict[str, Any] = response.json()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from appstoreserverlibrary.models.Environment import Environment as AppleEnvironment
 from appstoreserverlibrary.signed_data_verifier import SignedDataVerifier
@@ -19,9 +21,11 @@ from shared.catalog import Catalog, parse_catalog
 from shared.clock import ManualClock
 from shared.events import Environment
 from simulator.certificates import Authority
+from simulator.domain import NotificationUnknown
 from simulator.faults import FaultBoard
-from simulator.notifications import Notification, SenderUnavailable
+from simulator.notifications import Attempt, AttemptResult, Notification, NotificationState, SenderUnavailable
 from simulator.receipts import ReceiptSeal
+from simulator.records import Records
 from simulator.signing import Signer
 from simulator.state import State
 from simulator.storefront import AppStore
@@ -96,12 +100,31 @@ class RecordingSender:
     def send(self, notification: Notification) -> None:
         self.sent.append(notification)
 
+    def tried(self, result: AttemptResult, *, at: datetime) -> None:
+        """The newest was tried once, and this came of it."""
+        state: NotificationState = "delivered" if result == "SUCCESS" else "pending"
+        attempt = Attempt(at, result, http_status=None, answer="", duration_ms=1)
+        self.sent[-1] = replace(self.sent[-1], attempts=(*self.sent[-1].attempts, attempt), state=state)
+
+    def get(self, notification_id: UUID) -> Notification:
+        found = next((each for each in self.sent if each.id == notification_id), None)
+        if found is None:
+            raise NotificationUnknown(str(notification_id))
+        return found
+
+    def oldest(
+        self, *, limit: int, after: UUID | None, wanted: Callable[[Notification], bool]
+    ) -> Sequence[Notification]:
+        start = 0 if after is None else self.sent.index(self.get(after)) + 1
+        return [each for each in self.sent[start:] if wanted(each)][:limit]
+
 
 @dataclass(frozen=True)
 class Shop:
     """The store and everything around it."""
 
     store: AppStore
+    records: Records
     state: State
     sender: RecordingSender
     faults: FaultBoard
@@ -117,16 +140,17 @@ def open_shop(authority: Authority) -> Shop:
     clock = ManualClock(START)
     ids = seeded_ids(7, clock=clock)
     state, sender, faults, seal = State(clock), RecordingSender(), FaultBoard(ids), ReceiptSeal(authority)
+    signer = Signer(authority)
     store = AppStore(
         apps=example_apps(),
         catalog=example_catalog(),
         state=state,
-        signer=Signer(authority),
+        signer=signer,
         seal=seal,
         sender=sender,
-        faults=faults,
         clock=clock,
         ids=ids,
     )
+    records = Records(state=state, signer=signer, notifications=sender, clock=clock, ids=ids)
     apple, apple_sandbox = (apples_verifier(authority.root_der, name) for name in ("production", "sandbox"))
-    return Shop(store, state, sender, faults, clock, authority, seal, apple, apple_sandbox)
+    return Shop(store, records, state, sender, faults, clock, authority, seal, apple, apple_sandbox)

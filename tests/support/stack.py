@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -107,6 +108,7 @@ def own_settings(data_dir: Path, **values: object) -> StackSettings:
         given.append(free_port(bind="127.0.0.1", ids=ids, besides=given))
     gateway, ledger, simulator, flower, hooks = given
     apps_file = data_dir / "apps.toml"
+    shutil.copy(PROJECT / "deploy/examples/AuthKey_EXAMPLE.p8", data_dir)  # the apps file names it, beside itself
     apps_file.write_text((PROJECT / "deploy/examples/apps.toml").read_text().replace(":8091/", f":{hooks}/"))
     ports = {"gateway_port": gateway, "ledger_port": ledger, "simulator_port": simulator, "flower_port": flower}
     return StackSettings(**{"data_dir": data_dir, "apps_file": apps_file, **ports, **values})  # type: ignore[arg-type]

@@ -33,6 +33,8 @@ def test_processes_are_told_the_embedded_servers_and_the_simulator(tmp_path: Pat
     assert told["PURSER_APPLE_VERIFY_RECEIPT_URL"] == "http://127.0.0.1:8090/verifyReceipt"
     assert told["PURSER_APPLE_ROOT_FILES"] == str(tmp_path / "simulator" / "root.pem")
     assert told["PURSER_SIMULATOR_WEBHOOK_URL"] == "http://127.0.0.1:8080/webhooks/apple"
+    assert told["PURSER_APPLE_API_URL"] == told["PURSER_SIMULATOR_URL"] == "http://127.0.0.1:8090"
+    assert told["PURSER_APPLE_API_SANDBOX_URL"] == "http://127.0.0.1:8090/sandbox"
 
 
 def test_what_is_given_wins_over_what_is_embedded_or_simulated(tmp_path: Path) -> None:

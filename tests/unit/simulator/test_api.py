@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,15 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.clock import SystemClock
-from simulator.api import create_api
 from simulator.app import Simulator, build, serve
 from simulator.notifications import NotificationSender
+from simulator.transport import HUGE_BYTES
 from tests.support.notification_receiver import Receiver, receiver
 from tests.support.seeded import seeded_ids
 from tests.support.shop import (
     GEMS,
     MONTHLY,
     SHARED_SECRET,
-    Shop,
     apples_verifier,
     claims,
     example_apps,
@@ -227,6 +227,38 @@ def test_the_transport_can_fail_in_each_way(
     assert not answer.data.endswith(b"}")
 
 
+def test_each_call_can_fail_in_its_own_way(client: FlaskClient) -> None:
+    mix = [21005, "http_503", "not_json", "cut", 0]
+    client.put("/_sim/faults", json={"verify_receipt": {"statuses": mix}})
+    answers = [client.post("/verifyReceipt") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200, 503, 200, 200, 200, 200]
+    assert [answer.get_json(silent=True) for answer in answers] == [
+        {"status": 21005},
+        None,
+        None,
+        None,
+        {"status": 21002},
+        {"status": 21002},
+    ]
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_an_internal_error_says_whether_to_ask_again(client: FlaskClient, retryable: bool) -> None:
+    client.put("/_sim/faults", json={"verify_receipt": {"statuses": [21199], "retryable": retryable}})
+    expected = {"environment": "Production", "is-retryable": retryable, "status": 21199}
+    assert client.post("/verifyReceipt").get_json() == expected
+
+
+def test_a_huge_answer_is_larger_than_anybody_should_read_and_good_json_in_the_end(client: FlaskClient) -> None:
+    client.put("/_sim/faults", json={"verify_receipt": {"statuses": ["huge"]}})
+    pieces = client.post("/verifyReceipt").iter_encoded()
+    read, last = 0, b""
+    for last in pieces:
+        read += len(last)
+    assert read > HUGE_BYTES - len(last)
+    assert last == b'{"status":21002}'
+
+
 def test_a_slow_store_answers_late_and_right(client: FlaskClient) -> None:
     clock = SystemClock()
     client.put("/_sim/faults", json={"verify_receipt": {"delay_ms": 60}})
@@ -240,6 +272,12 @@ def test_a_slow_store_answers_late_and_right(client: FlaskClient) -> None:
     [
         ({"verify_receipt": {"statuses": ["21005"]}}, "verify_receipt.statuses"),
         ({"verify_receipt": {"delay_ms": -1}}, "verify_receipt.delay_ms"),
+        ({"verify_receipt": {"statuses": ["http_200"]}}, "verify_receipt.statuses"),
+        ({"verify_receipt": {"statuses": [True]}}, "verify_receipt.statuses"),
+        ({"api": {"statuses": [404, 42]}}, "api.statuses"),
+        ({"api": {"error_code": 429}}, "api.error_code"),
+        ({"api": {"rate_per_s": 0}}, "api.rate_per_s"),
+        ({"ocsp": {"status": "bad"}}, "ocsp.status"),
         ({"notifications": {"drop": 1.5}}, "notifications.drop"),
     ],
 )
@@ -291,20 +329,35 @@ def test_a_notification_can_be_sent_again(client: FlaskClient, hook: Receiver) -
     assert client.post("/_sim/notifications/00000000-0000-4000-8000-000000000000/resend").status_code == 404
 
 
-def test_without_room_for_notifications_the_answer_is_503_with_a_time_to_come_back(shop: Shop) -> None:
+def test_without_room_for_notifications_the_answer_is_503_with_a_time_to_come_back(simulator: Simulator) -> None:
     full = NotificationSender(
         url="http://127.0.0.1:9/",
         clock=SystemClock(),
-        faults=shop.faults,
+        faults=simulator.faults,
         retry_compression=1,
         pending_max=0,
         room_timeout_s=0.01,
     )
     with closing(full):
-        api = create_api(store=shop.store, sender=full, faults=shop.faults, root_pem=b"", ids=seeded_ids(1))
-        answer = api.test_client().post("/_sim/notifications/00000000-0000-4000-8000-000000000000/resend")
+        answer = (
+            serve(replace(simulator, sender=full))
+            .test_client()
+            .post("/_sim/notifications/00000000-0000-4000-8000-000000000000/resend")
+        )
     assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_test_notification_goes_to_the_app_that_was_named(client: FlaskClient, hook: Receiver) -> None:
+    body = {"app": "quiz", "environment": "sandbox"}
+    answer = client.post("/_sim/test-notifications", json=body)
+    sent = answer.get_json()
+    (payload,) = hook.wait_for_posts(1)
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/_sim/notifications/{sent['id']}")
+    assert (payload["notificationType"], payload["notificationUUID"]) == ("TEST", sent["id"])
+    assert payload["data"] == {"bundleId": "com.example.quiz", "bundleVersion": "1", "environment": "Sandbox"}
+    wait_until(lambda: client.get(answer.headers["Location"]).get_json()["state"] == "delivered")
+    assert client.post("/_sim/test-notifications", json={"app": "chess"}).status_code == 400
 
 
 def test_the_root_is_served_as_it_is_trusted(client: FlaskClient, simulator: Simulator) -> None:

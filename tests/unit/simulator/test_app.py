@@ -6,11 +6,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
+from structlog.testing import LogCapture
 
-from simulator.app import Simulator, build, create_app
+from shared.settings import read
+from simulator.app import Simulator, build, build_from, create_app
 from simulator.certificates import root_file
+from simulator.settings import SimulatorSettings
 from tests.support.notification_receiver import receiver
 from tests.support.shop import GEMS, apples_verifier, claims, example_apps, example_catalog
 
@@ -22,6 +26,7 @@ def an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PURSER_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("PURSER_APPS_FILE", str(EXAMPLES / "apps.toml"))
     monkeypatch.setenv("PURSER_CATALOG_FILE", str(EXAMPLES / "catalog.toml"))
+    monkeypatch.setattr("simulator.app.configure_logging", lambda **_: None)  # it is for a whole process
 
 
 def test_the_store_sells_the_example_catalogue_and_notifies_the_url_of_the_settings(
@@ -75,6 +80,7 @@ def started(data_dir: Path) -> closing[Simulator]:
         ("PURSER_SIMULATOR_WEBHOOK_URL", "nowhere"),
         ("PURSER_SIMULATOR_PORT", "70000"),
         ("PURSER_DATA_DIR", "/dev/null/purser"),
+        ("PURSER_SIMULATOR_URL", "here"),
     ],
 )
 def test_a_bad_setting_ends_the_process_with_a_sentence_that_names_it(
@@ -94,3 +100,39 @@ def test_a_missing_catalogue_is_named(
     with pytest.raises(SystemExit):
         create_app()
     assert "none.toml" in capsys.readouterr().err
+
+
+def test_a_missing_key_of_the_server_api_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "apps.toml").write_text((EXAMPLES / "apps.toml").read_text())
+    monkeypatch.setenv("PURSER_APPS_FILE", str(tmp_path / "apps.toml"))
+    with pytest.raises(SystemExit):
+        create_app()
+    assert f"{tmp_path}/AuthKey_EXAMPLE.p8: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [(None, "http://127.0.0.1:8090/ocsp"), ("https://store.example/", "https://store.example/ocsp")],
+)
+def test_new_certificates_name_the_address_of_the_settings_for_ocsp(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, named: str
+) -> None:
+    if given is not None:
+        monkeypatch.setenv("PURSER_SIMULATOR_URL", given)
+    with closing(build_from(read(SimulatorSettings))) as simulator:
+        assert simulator.authority.ocsp_url == named
+
+
+def test_certificates_that_name_another_address_are_kept_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = LogCapture()
+    monkeypatch.setattr("simulator.app.log", structlog.wrap_logger(None, processors=[captured]))
+    with closing(build_from(read(SimulatorSettings))) as first:
+        root = first.authority.root_pem
+    assert captured.entries == []
+    monkeypatch.setenv("PURSER_SIMULATOR_URL", "http://elsewhere.example")
+    with closing(build_from(read(SimulatorSettings))) as second:
+        assert second.authority.root_pem == root
+    (said,) = captured.entries
+    assert (said["named"], said["here"]) == ("http://127.0.0.1:8090/ocsp", "http://elsewhere.example/ocsp")

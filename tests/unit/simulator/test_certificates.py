@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from simulator.certificates import (
     INTERMEDIATE_MARKER,
@@ -69,13 +70,26 @@ def test_starts_at_the_same_moment_make_one_authority(tmp_path: Path) -> None:
 def test_only_the_owner_can_read_the_key_and_everybody_the_root(tmp_path: Path) -> None:
     authority = load_or_create(tmp_path, now=START)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "simulator").glob("*.pem")}
-    assert modes == {"authority.pem": 0o600, "root.pem": 0o644}
+    assert modes == {"authority.pem": 0o600, "responder.pem": 0o600, "root.pem": 0o644}
     assert root_file(tmp_path).read_bytes() == authority.root_pem
 
 
-def test_no_key_but_the_leafs_is_kept(tmp_path: Path) -> None:
-    load_or_create(tmp_path, now=START)
-    assert sum(path.read_bytes().count(b"BEGIN PRIVATE KEY") for path in tmp_path.rglob("*") if path.is_file()) == 1
+def test_no_key_is_kept_that_could_certify_anything(tmp_path: Path) -> None:
+    authority = load_or_create(tmp_path, now=START)
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    keys = [load_pem_private_key(each, password=None).public_key() for each in kept if b"BEGIN PRIVATE KEY" in each]
+    assert sum(each.count(b"BEGIN PRIVATE KEY") for each in kept) == len(keys) == 2
+    assert authority.responder is not None
+    assert {_of_ca(authority, key) for key in keys} == {False}
+    assert not _is_ca(authority.responder.for_leaf) | _is_ca(authority.responder.for_intermediate)
+
+
+def _of_ca(authority: Authority, key: object) -> bool:
+    return key in (authority.root.public_key(), authority.intermediate.public_key())
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
 def test_a_root_file_that_is_not_this_authoritys_is_put_right(tmp_path: Path) -> None:
@@ -83,6 +97,37 @@ def test_a_root_file_that_is_not_this_authoritys_is_put_right(tmp_path: Path) ->
     root_file(tmp_path).write_bytes(create(now=START).root_pem)
     load_or_create(tmp_path, now=START)
     assert root_file(tmp_path).read_bytes() == authority.root_pem
+
+
+def test_the_leaf_and_the_intermediate_name_where_their_revocation_is_asked_for(tmp_path: Path) -> None:
+    authority = load_or_create(tmp_path, now=START, ocsp_url="http://store.example/ocsp")
+    assert authority.ocsp_url == "http://store.example/ocsp"
+    access = authority.intermediate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert [one.access_location.value for one in access] == ["http://store.example/ocsp"]
+    assert not _has(authority.root, x509.AuthorityInformationAccess.oid)
+
+
+def test_an_address_that_changes_leaves_the_certificates_as_they_are(tmp_path: Path) -> None:
+    first = load_or_create(tmp_path, now=START, ocsp_url="http://store.example/ocsp")
+    second = load_or_create(tmp_path, now=START, ocsp_url="http://other.example/ocsp")
+    assert second.chain == first.chain
+    assert second.ocsp_url == "http://store.example/ocsp"
+
+
+def test_an_authority_from_before_there_was_a_responder_is_used_as_it_is(tmp_path: Path) -> None:
+    before = load_or_create(tmp_path, now=START)
+    (tmp_path / "simulator" / "responder.pem").unlink()
+    after = load_or_create(tmp_path, now=START, ocsp_url="http://store.example/ocsp")
+    assert (after.chain, after.responder, after.ocsp_url) == (before.chain, None, None)
+
+
+def test_a_responder_of_another_authority_is_refused(tmp_path: Path) -> None:
+    load_or_create(tmp_path / "a", now=START)
+    load_or_create(tmp_path / "b", now=START)
+    a, b = (tmp_path / name / "simulator" / "responder.pem" for name in "ab")
+    a.write_bytes(b.read_bytes())
+    with pytest.raises(AuthorityInvalid, match=r"responder\.pem"):
+        load_or_create(tmp_path / "a", now=START)
 
 
 @pytest.mark.parametrize("damage", [lambda pem: pem[:100], lambda pem: pem[: len(pem) // 2], lambda _pem: b""])
@@ -103,5 +148,5 @@ def test_a_key_that_is_not_the_leafs_is_refused(tmp_path: Path) -> None:
     a, b = (tmp_path / name / "simulator" / "authority.pem" for name in "ab")
     end = b"-----END PRIVATE KEY-----\n"
     a.write_bytes(b.read_bytes().split(end)[0] + end + a.read_bytes().split(end)[1])
-    with pytest.raises(AuthorityInvalid, match="not the leaf"):
+    with pytest.raises(AuthorityInvalid, match="not the first"):
         load_or_create(tmp_path / "a", now=START)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from simulator.faults import SHUFFLE_WINDOW_S, FaultBoard, Faults, Journey, NotificationFaults, VerifyReceiptFaults
+from simulator.faults import (
+    SHUFFLE_WINDOW_S,
+    ApiFaults,
+    FaultBoard,
+    Faults,
+    Journey,
+    Mishap,
+    NotificationFaults,
+    VerifyReceiptFaults,
+)
 from tests.support.seeded import seeded_ids
 
 
@@ -38,15 +47,49 @@ def _two_alike() -> tuple[FaultBoard, FaultBoard]:
     return board(NotificationFaults(drop=0.3)), board(NotificationFaults(drop=0.3))
 
 
-def test_the_board_shows_which_statuses_are_still_to_come() -> None:
+def test_the_board_shows_which_calls_are_still_to_come() -> None:
     made = board()
-    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005, 21009))))
-    assert made.take_status() == 21005
-    assert made.get().verify_receipt.statuses == (21009,)
+    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005, 21009)), api=ApiFaults(statuses=("cut",))))
+    assert made.strike_verify_receipt().code == 21005
+    assert (made.get().verify_receipt.statuses, made.get().api.statuses) == ((21009,), ("cut",))
 
 
 def test_new_faults_replace_the_old_ones_whole() -> None:
     made = board(NotificationFaults(drop=1))
-    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005,))))
+    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005,)), api=ApiFaults(statuses=(503,))))
     made.put(Faults())
-    assert (made.get(), made.take_status()) == (Faults(), 0)
+    assert (made.get(), made.strike_verify_receipt(), made.strike_api()) == (Faults(), Mishap(), Mishap())
+
+
+def test_each_call_has_a_fault_of_its_own_and_then_only_what_lasts_is_left() -> None:
+    made = board()
+    calls = (0, 21005, "http_503", "timeout", "cut", "not_json", "huge")
+    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=calls, delay_ms=100, hang_ms=2000, cut=True)))
+    assert [made.strike_verify_receipt() for _ in range(8)] == [
+        Mishap(hold_s=0.1, spoiling="cut"),
+        Mishap(hold_s=0.1, code=21005),
+        Mishap(hold_s=0.1, http_status=503),
+        Mishap(hold_s=2.1),
+        Mishap(hold_s=0.1, spoiling="cut"),
+        Mishap(hold_s=0.1, spoiling="not_json"),
+        Mishap(hold_s=0.1, spoiling="huge"),
+        Mishap(hold_s=0.1, spoiling="cut"),
+    ]
+
+
+def test_of_the_server_api_a_number_is_an_http_status_or_an_error_code() -> None:
+    made = board()
+    made.put(Faults(api=ApiFaults(statuses=(500, 5000001, 0), error_code=4290000, status=430)))
+    assert [made.strike_api() for _ in range(4)] == [
+        Mishap(http_status=500),
+        Mishap(code=5000001),
+        Mishap(code=4290000, http_status=430),
+        Mishap(code=4290000, http_status=430),
+    ]
+
+
+def test_the_calls_of_one_road_leave_the_others_alone() -> None:
+    made = board()
+    made.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005,))))
+    assert made.strike_api() == Mishap()
+    assert made.strike_verify_receipt() == Mishap(code=21005)

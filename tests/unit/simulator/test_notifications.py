@@ -71,6 +71,7 @@ class Maker:
             id=UUID(int=self._made),
             type="REFUND",
             subtype=None,
+            bundle_id="com.example.game",
             transaction_id=TransactionId(transaction_id),
             environment=environment,
             signed_payload=self._signer.sign({"notificationUUID": str(UUID(int=self._made)), "signedDate": 1}),
@@ -268,6 +269,18 @@ def test_the_list_is_newest_first_and_goes_on_behind_the_one_named(make: Maker) 
         assert [each.id for each in of_one] == [made[3].id, made[1].id]
         with pytest.raises(NotificationUnknown):
             sender.newest(limit=3, after=UUID(int=99), transaction_id=None)
+
+
+def test_the_oldest_come_first_and_only_those_that_are_wanted(make: Maker) -> None:
+    made = [make(transaction_id=str(number % 2)) for number in range(6)]
+    with receiver() as hook, sending(hook.url) as sender:
+        for notification in made:
+            sender.send(notification)
+        first = sender.oldest(limit=2, after=None, wanted=lambda each: each.transaction_id == "1")
+        rest = sender.oldest(limit=9, after=first[-1].id, wanted=lambda each: each.transaction_id == "1")
+        assert [each.id for each in (*first, *rest)] == [made[1].id, made[3].id, made[5].id]
+        with pytest.raises(NotificationUnknown):
+            sender.oldest(limit=1, after=UUID(int=99), wanted=lambda _: True)
 
 
 def test_an_unknown_notification_cannot_be_sent_again() -> None:

@@ -10,7 +10,6 @@ import pytest
 from shared.clock import to_unix_ms
 from shared.events import Environment
 from simulator.certificates import Authority, create
-from simulator.faults import Faults, VerifyReceiptFaults
 from simulator.receipts import Receipt, ReceiptSeal
 from simulator.state import whole_ms
 from tests.support.shop import (
@@ -193,18 +192,6 @@ def test_a_receipt_is_answered_after_a_restart_and_its_purchase_can_be_refunded(
     answer = ask(restarted, bought.receipt)
     assert ids_in_receipt(answer) == [bought.transaction.transaction_id]
     assert restarted.store.refund(bought.transaction.transaction_id).transaction.revocation is not None
-
-
-def test_statuses_on_command_come_one_per_call_and_then_no_more(shop: Shop) -> None:
-    receipt = shop.store.buy(product_id=GEMS).receipt
-    shop.faults.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21005, 0, 21002))))
-    assert [ask(shop, receipt)["status"] for _ in range(4)] == [21005, 0, 21002, 0]
-
-
-@pytest.mark.parametrize("retryable", [True, False])
-def test_an_internal_error_says_whether_to_ask_again(shop: Shop, retryable: bool) -> None:
-    shop.faults.put(Faults(verify_receipt=VerifyReceiptFaults(statuses=(21199,), retryable=retryable)))
-    assert ask(shop, "") == {"environment": "Production", "is-retryable": retryable, "status": 21199}
 
 
 def test_the_seal_opens_what_it_closed(shop: Shop, authority: Authority) -> None:
