@@ -23,6 +23,9 @@ COMMANDS: Mapping[str, str] = {
     "simulate": "Buy and refund in the simulated App Store.",
     "timeline": "Every event of one purchase, and what is still to be delivered.",
     "parked": "What could not be handled: list, retry, drop.",
+    "notifications": "What the App Store told us, and what became of it.",
+    "doctor": "What is configured, what runs, and the way to the App Store and back.",
+    "apple": "Ask the App Store: transactions, refunds, subscriptions, notifications.",
     "catalog": "Check the apps and the catalogue.",
     "openapi": "The gateway's OpenAPI document.",
 }

@@ -1,0 +1,85 @@
+"""The broker and who listens there: does it answer, does it keep what it is given, does each consumer have a worker?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import ChannelError, KombuError
+
+from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
+from shared.bus.routes import CONSUMERS
+from shared.bus.worker import celery_app
+
+NAME = "broker"
+PONG_WITHIN_S = 2.0
+"""Every worker answers a ping at once; this is how long is waited for all of them."""
+MEMORY_SHARE_MAX = 0.9
+
+
+def check_broker(url: str) -> list[Finding]:
+    """Whether it answers, its settings, the depth of its queues."""
+    app = celery_app(name="doctor", broker_url=url)
+    with app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            channel = connection.default_channel
+            return [*_server(channel), _queues(channel)]
+        except _errors(connection) as error:
+            return [
+                failed(NAME, f"it does not answer: {type(error).__name__}", "start it, or mend PURSER_BROKER_URL"),
+                unchecked("queues", "no broker"),
+            ]
+
+
+def check_workers(url: str) -> list[Finding]:
+    """Whether each consumer has a worker that answers Celery's ping."""
+    app = celery_app(name="doctor", broker_url=url)
+    with app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            served = _served(app)
+        except _errors(connection):
+            return [unchecked("workers", "no broker")]
+    missing = [name for name in CONSUMERS if name not in served]
+    found = [ok("workers", f"{', '.join(name for name in CONSUMERS if name in served)} answer")] if served else []
+    return found + [failed("workers", f"no {name} answers", f"purser run {name}") for name in missing]
+
+
+def _errors(connection: Any) -> tuple[type[Exception], ...]:
+    return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+
+def _server(channel: Any) -> Iterable[Finding]:
+    """Redis throws away what it holds when it is full and not told otherwise; RabbitMQ does not."""
+    client = getattr(channel, "client", None)
+    if client is None:
+        yield ok(NAME, "RabbitMQ answers")
+        return
+    memory = client.info("memory")
+    yield ok(NAME, f"Redis or Valkey answers, {memory['used_memory_human']} in use")
+    policy = memory.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        yield warning(NAME, f"maxmemory-policy {policy}", "maxmemory-policy noeviction")
+    if memory.get("maxmemory") and memory["used_memory"] > MEMORY_SHARE_MAX * memory["maxmemory"]:
+        yield warning(NAME, "more than nine tenths of its memory are in use", "raise maxmemory")
+
+
+def _queues(channel: Any) -> Finding:
+    return ok("queues", ", ".join(f"{name} {_depth(channel, name)}" for name in CONSUMERS))
+
+
+def _depth(channel: Any, queue: str) -> int:
+    """Messages that wait; a queue of Redis is not there while nothing is in it."""
+    try:
+        return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:
+        return 0
+
+
+def _served(app: Celery) -> set[str]:
+    """The consumers of the workers that answer; a worker is named `consumer[+consumer…]@host`."""
+    answers = app.control.ping(timeout=PONG_WITHIN_S) or []
+    nodes = [node for answer in answers for node in answer]
+    return {consumer for node in nodes for consumer in node.partition("@")[0].split("+")}

@@ -1,0 +1,82 @@
+"""What the journal says of the processes: is there a courier, is anything overdue or stuck, does the App Store call?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
+from deploy.told import told
+from shared.clock import rfc3339
+
+OVERDUE_S = 60
+"""A courier hands over what is due within a second; what waits longer has no courier, or is part of a backlog."""
+REASONS_SHOWN = 3
+REASON_LENGTH_MAX = 80
+
+# What is stuck is due at infinity, which nothing can be subtracted from.
+_DELIVERIES = """
+with delivery as (
+    select state,
+           case when state in ('waiting', 'handed') then extract(epoch from clock_timestamp() - due_at) end as late_s
+      from journal.delivery)
+select count(*) filter (where late_s > %(overdue_s)s), coalesce(max(late_s), 0)::int,
+       count(*) filter (where state in ('parked', 'dead'))
+  from delivery
+"""
+
+
+def courier(connection: Connection) -> Finding:
+    """A courier listens on a connection of that name for as long as it lives."""
+    connected = connection.exec_driver_sql(
+        "select count(distinct client_addr::text || client_port::text) from pg_stat_activity"
+        " where application_name = 'courier' and datname = current_database()"
+    ).scalar_one()
+    if not connected:
+        return failed("courier", "none is connected to the database: nothing is handed over", "purser run courier")
+    return ok("courier", "connected to the database")
+
+
+def deliveries(connection: Connection) -> Finding:
+    """What is overdue, and what only an operator moves."""
+    overdue, oldest_s, stuck = connection.exec_driver_sql(
+        _DELIVERIES,
+        {"overdue_s": OVERDUE_S},
+    ).one()
+    if stuck:
+        return warning(
+            "deliveries",
+            f"{stuck} parked or dead: {_reasons(connection)}",
+            "purser parked list; mend; purser parked retry",
+        )
+    if overdue:
+        return warning(
+            "deliveries",
+            f"{overdue} overdue, the oldest by {oldest_s} s",
+            "a backlog, or the courier or a worker stands still: look at Flower",
+        )
+    return ok("deliveries", "none overdue, none parked or dead")
+
+
+def _reasons(connection: Connection) -> str:
+    """The commonest reasons, each with its consumer and how often."""
+    rows: Sequence[Any] = connection.exec_driver_sql(
+        "select consumer, left(coalesce(error, 'no reason'), %(length)s) as reason, count(*) from journal.delivery"
+        " where state in ('parked', 'dead') group by 1, 2 order by 3 desc, 1, 2 limit %(limit)s",
+        {"length": REASON_LENGTH_MAX, "limit": REASONS_SHOWN},
+    ).all()
+    return "; ".join(f"{consumer}, {count}: {reason}" for consumer, reason, count in rows)
+
+
+def notifications(connection: Connection) -> Finding:
+    """Whether the App Store has ever called here: it is what its URL in App Store Connect is right for."""
+    newest = next(iter(told(connection, limit=1)), None)
+    if newest is None:
+        return unchecked("notifications", "none yet", "purser doctor --test-notification asks for one")
+    subtype = f" {newest.subtype}" if newest.subtype else ""
+    return ok(
+        "notifications",
+        f"the newest at {rfc3339(newest.received_at)}: {newest.type}{subtype}, {newest.app}",
+    )
