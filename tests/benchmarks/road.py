@@ -28,6 +28,7 @@ import psycopg2
 from shared.apps import load_apps
 from shared.catalog import load_catalog
 from simulator.app import build
+from simulator.storefront import Statement
 from tests.benchmarks.load import Measured, render, run
 from tests.support.stack import wait_until
 from tests.support.system import System, client, running_system
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
 def measure(system: System, *, purchases: int) -> Iterator[Row]:
     """Every figure, one after the other, on one running system."""
     bodies = Mint(system)
-    inserts = insert_reference(system, rows=3_000, body=bodies.one())
+    inserts = insert_reference(system, rows=3_000, body=bodies.body())
     say(f"reference: {inserts:,.0f} single-row inserts of a purchase's size per second, one connection, each committed")
     noop = _noop(system)
     say(f"reference: {noop.per_second:,.0f} answers of /healthz per second")
@@ -80,7 +81,7 @@ def measure(system: System, *, purchases: int) -> Iterator[Row]:
         f"{inserts:,.0f} single inserts/s on one connection",
         alone.per_second / inserts,
     )
-    drained_s = _drained(system)
+    drained_s = drained(system)
     yield Row(
         "backlog worked off, accepting nothing",
         f"{purchases / drained_s:,.0f}/s",
@@ -95,14 +96,14 @@ def measure(system: System, *, purchases: int) -> Iterator[Row]:
 
 def _saturated(system: System, bodies: Mint, purchases: int, inserts: float) -> Row:
     requests = bodies.many(purchases)
-    since, before = _now(system), cpu_s(system)
+    since, before = moment(system), cpu_s(system)
     measured = _post(system, requests, connections=CONNECTIONS)
-    _drained(system)
+    drained(system)
     after = cpu_s(system)
     spent = {name: (after[name] - before[name]) / purchases * 1000 for name in after}
     say("CPU ms per purchase: " + ", ".join(f"{name} {ms:.3f}" for name, ms in spent.items() if ms >= 0.001))
     per_second = _credited_per_second(system, since)
-    p50, p99 = _latency_ms(system, since)
+    p50, p99 = latency_ms(system, since)
     say(f"whole road: {per_second:,.0f}/s, accepted {measured.per_second:,.0f}/s")
     return Row(
         "whole road, saturated, Flower on",
@@ -115,10 +116,10 @@ def _saturated(system: System, bodies: Mint, purchases: int, inserts: float) -> 
 
 def _at_rate(system: System, bodies: Mint, *, rate: float, seconds: int, goal: str) -> Row:
     requests = bodies.many(int(rate * seconds))
-    since = _now(system)
+    since = moment(system)
     measured = _post(system, requests, connections=64, rate=rate)
-    _drained(system)
-    p50, p99 = _latency_ms(system, since)
+    drained(system)
+    p50, p99 = latency_ms(system, since)
     say(f"at {rate:g}/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms, accepted {measured.per_second:,.0f}/s")
     achieved = f"{measured.per_second:,.0f}/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
     accepts = f"accepting: p50 {measured.quantile_ms(0.5):.1f} ms, p99 {measured.quantile_ms(0.99):.1f} ms"
@@ -143,9 +144,12 @@ class Mint:
         self._tokens = [client(f"user-{number}") for number in range(USERS)]
         self._minted = 0
 
-    def one(self) -> bytes:
-        statement = self._store.buy(product_id="com.example.game.gems100", notify=False)
-        return json.dumps({"store": "apple", "signed_transaction": statement.signed_transaction}).encode()
+    def buy(self) -> Statement:
+        return self._store.buy(product_id="com.example.game.gems100", notify=False)
+
+    def body(self) -> bytes:
+        """What a client posts of a new purchase."""
+        return json.dumps({"store": "apple", "signed_transaction": self.buy().signed_transaction}).encode()
 
     def many(self, count: int) -> list[bytes]:
         say(f"minting {count:,} purchases …")
@@ -154,11 +158,11 @@ class Mint:
     def _rendered(self) -> bytes:
         self._minted += 1
         headers = {"Content-Type": "application/json", **self._tokens[self._minted % USERS]}
-        return render(host=self._host, path="/v1/purchases", headers=headers, body=self.one())
+        return render(host=self._host, path="/v1/purchases", headers=headers, body=self.body())
 
 
 def _post(system: System, requests: Sequence[bytes], *, connections: int, rate: float | None = None) -> Measured:
-    measured = run(address=_address(system), requests=requests, connections=connections, rate=rate)
+    measured = run(address=address(system), requests=requests, connections=connections, rate=rate)
     if set(measured.statuses) != {202}:
         raise RuntimeError(f"not everything was accepted: {dict(measured.statuses)}")
     return measured
@@ -166,10 +170,11 @@ def _post(system: System, requests: Sequence[bytes], *, connections: int, rate: 
 
 def _noop(system: System) -> Measured:
     request = f"GET /healthz HTTP/1.1\r\nHost: {urlsplit(system.gateway).netloc}\r\n\r\n".encode()
-    return run(address=_address(system), requests=[request] * 20_000, connections=CONNECTIONS)
+    return run(address=address(system), requests=[request] * 20_000, connections=CONNECTIONS)
 
 
-def _address(system: System) -> tuple[str, int]:
+def address(system: System) -> tuple[str, int]:
+    """Where the gateway listens."""
     parts = urlsplit(system.gateway)
     assert parts.hostname is not None
     assert parts.port is not None
@@ -230,7 +235,8 @@ select extract(epoch from credited.recorded_at - submitted.recorded_at) * 1000
 """
 
 
-def _latency_ms(system: System, since: datetime) -> tuple[float, float]:
+def latency_ms(system: System, since: datetime) -> tuple[float, float]:
+    """p50 and p99 of StoreKit 2 purchases, from accepted to credited."""
     quantiles = (
         f"select percentile_cont(array[0.5, 0.99]) within group (order by latency) from ({_ROAD}) as road (latency)"  # noqa: S608
     )
@@ -250,12 +256,13 @@ def _credited_per_second(system: System, since: datetime) -> float:
     )
 
 
-def _now(system: System) -> datetime:
-    moment: datetime = system.scalar("select clock_timestamp()")
-    return moment
+def moment(system: System) -> datetime:
+    """Now, by the database's clock."""
+    now: datetime = system.scalar("select clock_timestamp()")
+    return now
 
 
-def _drained(system: System) -> float:
+def drained(system: System) -> float:
     """Waits until nothing is left to be delivered; how long that took, in seconds."""
     started = time.perf_counter()
     wait_until(

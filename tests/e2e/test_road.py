@@ -62,6 +62,44 @@ def test_what_the_store_calls_temporary_is_retried(system: System) -> None:
     assert system.gems("patient") == 100
 
 
+def test_a_transaction_id_alone_is_looked_up_and_goes_to_the_user_of_its_account_token(system: System) -> None:
+    token = system.get("/v1/users/me/account-token", user_id="brief").json()["app_account_token"]
+    named = {"transaction_id": system.buy(app_account_token=token)["transaction_id"]}
+    assert system.post("passer-by", named, Prefer="wait=20").json()["rejection"]["code"] == "account_token_mismatch"
+    assert system.post("brief", named, Prefer="wait=20").json()["status"] == "completed"
+    assert (system.gems("brief"), system.gems("passer-by")) == (100, 0)
+
+
+def test_the_sandboxs_transaction_ids_are_found_too(system: System) -> None:
+    token = system.get("/v1/users/me/account-token", user_id="reviewer").json()["app_account_token"]
+    named = {"transaction_id": system.buy(environment="sandbox", app_account_token=token)["transaction_id"]}
+    purchase = system.post("reviewer", named, Prefer="wait=20").json()
+    assert (purchase["status"], purchase["environment"]) == ("completed", "sandbox")
+
+
+def test_an_id_that_the_store_does_not_know_is_rejected(system: System) -> None:
+    purchase = system.post("dreamer", {"transaction_id": "2999999999999990"}, Prefer="wait=20").json()
+    assert purchase["rejection"]["code"] == "transaction_not_found"
+
+
+def test_a_consumable_that_the_app_finished_too_early_is_credited_all_the_same(system: System) -> None:
+    token = system.get("/v1/users/me/account-token", user_id="hasty").json()["app_account_token"]
+    bought = system.buy(app_account_token=token)
+    system.finish(bought["transaction_id"])
+    body = {"transaction_id": bought["transaction_id"], "receipt": bought["receipt"]}
+    assert system.post("hasty", body, Prefer="wait=20").json()["status"] == "completed"
+    assert system.gems("hasty") == 100
+
+
+def test_what_the_server_api_calls_temporary_is_retried(system: System) -> None:
+    token = system.get("/v1/users/me/account-token", user_id="unlucky").json()["app_account_token"]
+    named = {"transaction_id": system.buy(app_account_token=token)["transaction_id"]}
+    system.faults(api={"statuses": [4290000, 5000001, 4040002, 503, "cut", "not_json"], "retry_after_ms": 700})
+    accepted = system.post("unlucky", named).json()
+    assert system.purchase(accepted["id"], user_id="unlucky")["status"] == "completed"
+    assert system.gems("unlucky") == 100
+
+
 def test_one_purchase_posted_fifty_times_by_every_road_is_credited_once(system: System) -> None:
     token = system.get("/v1/users/me/account-token", user_id="eager").json()["app_account_token"]
     bought = system.buy(notify=True, app_account_token=token)

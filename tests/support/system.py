@@ -54,8 +54,16 @@ class Reached(ABC):
     def refund(self, transaction_id: str, **fields: Any) -> dict[str, Any]:
         return self._control("POST", f"/_sim/transactions/{transaction_id}/refund", fields)
 
+    def finish(self, transaction_id: str) -> None:
+        """The app finishes the transaction: a consumable is in no receipt any more."""
+        self._control("POST", f"/_sim/transactions/{transaction_id}/finish", {})
+
     def faults(self, **faults: Any) -> None:
         self._control("PUT", "/_sim/faults", faults)
+
+    def faults_now(self) -> dict[str, Any]:
+        """The faults in force; of those for one call each only what is still to come."""
+        return self._control("GET", "/_sim/faults", {})
 
     def _control(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = requests.request(method, self.simulator + path, json=body, timeout=REQUEST_TIMEOUT_S)
