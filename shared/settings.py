@@ -6,6 +6,7 @@ sentence that names the variable.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
@@ -27,6 +28,7 @@ EXAMPLE_SECRETS = frozenset(
         "example-only-client-token-key-change-me",
         "7506735a6bca2302fca43e50bcc8954b7fb65138b092fe9be1d160b544037926",
         "example-shared-secret",
+        "45bc72e86b47a69bd04e521f897d334ed0641edd1a2d8c61a103320d6ce3aa57",  # SHA-256 of AuthKey_EXAMPLE.p8
         "whsec_ZXhhbXBsZS1vbmx5LXdlYmhvb2stc2VjcmV0LSEh",
         "example-only-service-token-change-me",
         "example-only-password-change-me",
@@ -74,10 +76,18 @@ class AppsSettings(Piece):
 
 
 class TrustSettings(Piece):
-    """Which roots the App Store's signatures are trusted to: SHA-256 pins and files, each a comma list."""
+    """How the App Store's signatures are checked. The roots are SHA-256 pins and files, each a comma list.
+
+    `apple_expired_chain_days`: so long a chain that has expired still vouches for what it signed before; 0: not at all.
+    `apple_chain_kept_s`: so long a chain that was found good is not walked again; 0: each time.
+    `apple_ocsp`: the verifier asks Apple whether certificates were revoked, and takes nothing that it does not know of.
+    """
 
     apple_root_sha256: str = APPLE_ROOT_CA_G3_SHA256
     apple_root_files: str = ""
+    apple_expired_chain_days: float = Field(default=60, ge=0, le=3650)
+    apple_chain_kept_s: float = Field(default=900, ge=0, le=86_400)
+    apple_ocsp: bool = False
 
     def root_files(self) -> list[Path]:
         return [Path(name.strip()) for name in self.apple_root_files.split(",") if name.strip()]
@@ -137,12 +147,21 @@ def example_secrets(apps: Apps) -> list[str]:
         for name, secret in [
             ("client_tokens.key", app.client_tokens.key if app.client_tokens else None),
             ("apple.shared_secret", app.apple.shared_secret),
+            ("apple.private_key_file", _digest(app.apple.private_key_file)),
             *((f"server key {key.id!r}", key.sha256) for key in app.server_keys),
             *((f"webhook {endpoint.id!r}", endpoint.secret) for endpoint in app.webhooks),
         ]
         if secret in EXAMPLE_SECRETS
     ]
     return [f"app {app!r}: {name} is the example's" for app, name in found]
+
+
+def _digest(path: Path | None) -> str | None:
+    """SHA-256 of a file. None when there is none that can be read: whoever needs it says so."""
+    try:
+        return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def refuse(*sentences: str) -> NoReturn:

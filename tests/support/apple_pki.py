@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.x509.oid import NameOID
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 LEAF_MARKER = "1.2.840.113635.100.6.11.1"
 INTERMEDIATE_MARKER = "1.2.840.113635.100.6.2.1"
@@ -37,7 +38,11 @@ _CURVES: Mapping[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "k256": ec.SE
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """How to make one certificate. `ca` None leaves out basicConstraints, `key_usage` None leaves out keyUsage."""
+    """How to make one certificate. `ca` None leaves out basicConstraints, `key_usage` None leaves out keyUsage.
+
+    `name` empty: an empty subject. `ocsp_url`: where its revocation is asked about. `extensions`: further ones, and
+    whether each is critical.
+    """
 
     name: str
     key: KeyKind = "p384"
@@ -48,7 +53,11 @@ class Certificate:
     marker: str | None = None
     unknown_critical: bool = False
     subject_key_identifier: bool = True
-    authority_key_identifier: Literal["right", "wrong"] | None = "right"
+    authority_key_identifier: Literal["right", "wrong", "right key, right serial", "right key, wrong serial"] | None = (
+        "right"
+    )
+    ocsp_url: str | None = None
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ()
     hash: type[hashes.SHA224] | type[hashes.SHA256] | type[hashes.SHA384] = hashes.SHA384
     not_before: datetime = datetime(2020, 1, 1, tzinfo=UTC)
     not_after: datetime = datetime(2049, 1, 1, tzinfo=UTC)
@@ -57,6 +66,12 @@ class Certificate:
 ROOT = Certificate("Test Root CA")
 INTERMEDIATE = Certificate("Test Worldwide Developer Relations", path_length=0, marker=INTERMEDIATE_MARKER)
 LEAF = Certificate("Test Receipt Signing", key="p256", ca=False, key_usage="sign_data", marker=LEAF_MARKER)
+
+OCSP_SIGNING: x509.ExtensionType = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
+OCSP_RESPONDER = Certificate(
+    "Test OCSP Responder", key="p256", ca=False, key_usage="sign_data", extensions=((OCSP_SIGNING, True),)
+)
+"""Whom an authority appoints to say whether certificates of its own were revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +108,12 @@ def issue(recipe: Certificate, *, issuer: Issued | None = None) -> Issued:
         .not_valid_before(recipe.not_before)
         .not_valid_after(recipe.not_after)
     )
-    for extension, critical in _extensions(recipe, key, issuer_key, is_root=issuer is None):
+    for extension, critical in _extensions(recipe, key, issuer):
         builder = builder.add_extension(extension, critical)
     return Issued(key, builder.sign(issuer_key, recipe.hash()))
 
 
-def _extensions(
-    recipe: Certificate, key: PrivateKey, issuer_key: PrivateKey, *, is_root: bool
-) -> list[tuple[x509.ExtensionType, bool]]:
+def _extensions(recipe: Certificate, key: PrivateKey, issuer: Issued | None) -> list[tuple[x509.ExtensionType, bool]]:
     extensions: list[tuple[x509.ExtensionType, bool]] = []
     if recipe.ca is not None:
         extensions.append((x509.BasicConstraints(recipe.ca, recipe.path_length), recipe.ca_critical))
@@ -108,14 +121,29 @@ def _extensions(
         extensions.append((_key_usage(recipe.key_usage), True))
     if recipe.subject_key_identifier:
         extensions.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
-    if recipe.authority_key_identifier and not is_root:
-        named = issuer_key if recipe.authority_key_identifier == "right" else key
-        extensions.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(named.public_key()), False))
+    if recipe.authority_key_identifier and issuer is not None:
+        extensions.append((_authority(recipe.authority_key_identifier, key, issuer), False))
     if recipe.marker is not None:  # Apple's markers hold an ASN.1 NULL
         extensions.append((x509.UnrecognizedExtension(x509.ObjectIdentifier(recipe.marker), b"\x05\x00"), False))
+    if recipe.ocsp_url is not None:
+        access = x509.AccessDescription(
+            AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(recipe.ocsp_url)
+        )
+        extensions.append((x509.AuthorityInformationAccess([access]), False))
     if recipe.unknown_critical:
         extensions.append((x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.1.1"), b"\x05\x00"), True))
-    return extensions
+    return [*extensions, *recipe.extensions]
+
+
+def _authority(named: str, own_key: PrivateKey, issuer: Issued) -> x509.AuthorityKeyIdentifier:
+    key = own_key if named == "wrong" else issuer.key
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    if "serial" not in named:
+        return identifier
+    serial = issuer.certificate.serial_number + ("wrong" in named)
+    return x509.AuthorityKeyIdentifier(
+        identifier.key_identifier, [x509.DirectoryName(issuer.certificate.issuer)], serial
+    )
 
 
 def _key_usage(usage: KeyUse) -> x509.KeyUsage:
@@ -139,6 +167,8 @@ def _new_key(kind: KeyKind) -> PrivateKey:
 
 
 def _name(common_name: str) -> x509.Name:
+    if not common_name:
+        return x509.Name([])
     return x509.Name(
         [x509.NameAttribute(NameOID.COUNTRY_NAME, "US"), x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     )
@@ -227,3 +257,69 @@ def der_signed(token: str) -> str:
     """The same token with its signature in DER, as OpenSSL writes it and JWS does not."""
     raw = raw_signature(token)
     return with_signature(token, encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")))
+
+
+def certify(tbs: bytes, *, issuer: Issued) -> bytes:
+    """A certificate (DER) over exactly these bytes (`tbs_certificate_bytes`), whatever they say.
+
+    Of an issuer that signs as ours do, by ECDSA over SHA-384.
+    """
+    assert isinstance(issuer.key, ec.EllipticCurvePrivateKey)
+    signature = issuer.key.sign(tbs, ec.ECDSA(hashes.SHA384()))
+    return _der(0x30, tbs + _ECDSA_WITH_SHA384 + _der(0x03, b"\0" + signature))
+
+
+_ECDSA_WITH_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")  # AlgorithmIdentifier, RFC 5758, section 3.2
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    """One element with its tag and length (X.690, 8.1.3)."""
+    if (length := len(content)) < 128:
+        return bytes([tag, length]) + content
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(octets)]) + octets + content
+
+
+def ocsp_answer(
+    about: Issued,
+    *,
+    issuer: Issued,
+    this_update: datetime,
+    next_update: datetime | None,
+    status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
+    responder: Issued | None = None,
+    named_by: ocsp.OCSPResponderEncoding = ocsp.OCSPResponderEncoding.HASH,
+    enclosed: Sequence[Issued] = (),
+    asked_with: hashes.HashAlgorithm | None = None,
+    signed_with: hashes.HashAlgorithm | None = None,
+    unknown: tuple[bytes, bool] | None = None,
+) -> bytes:
+    """An OCSP answer (DER), by the issuer itself unless another `responder` is named.
+
+    `enclosed` are the certificates that come along; `unknown` is an extension that nobody knows, and whether it is
+    critical.
+    """
+    responder = responder or issuer
+    revoked = status is ocsp.OCSPCertStatus.REVOKED
+    builder = (
+        ocsp.OCSPResponseBuilder()
+        .add_response(
+            cert=about.certificate,
+            issuer=issuer.certificate,
+            algorithm=asked_with or hashes.SHA256(),
+            cert_status=status,
+            this_update=this_update,
+            next_update=next_update,
+            revocation_time=this_update if revoked else None,
+            revocation_reason=x509.ReasonFlags.key_compromise if revoked else None,
+        )
+        .responder_id(named_by, responder.certificate)
+    )
+    if enclosed:
+        builder = builder.certificates([each.certificate for each in enclosed])
+    if unknown is not None:
+        content, critical = unknown
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.1.1"), content)
+        builder = builder.add_extension(extension, critical)
+    answer = builder.sign(responder.key, signed_with or hashes.SHA256())
+    return answer.public_bytes(serialization.Encoding.DER)

@@ -124,6 +124,33 @@ class TestFiles:
         assert "is the example's" in said
         assert "PURSER_PRODUCTION=1" in said
 
+    def test_the_examples_private_key_is_refused_in_production_under_any_name(
+        self, environment: pytest.MonkeyPatch, refused: Refused, tmp_path: Path
+    ) -> None:
+        (tmp_path / "own.p8").write_bytes((EXAMPLE.parent / "AuthKey_EXAMPLE.p8").read_bytes())
+        (tmp_path / "apps.toml").write_text(
+            '[[apps]]\nid = "game"\nname = "Game"\n[apps.apple]\nbundle_id = "com.example.game"\n'
+            'issuer_id = "issuer"\nkey_id = "key"\nprivate_key_file = "own.p8"\n'
+        )
+        environment.setenv("PURSER_APPS_FILE", str(tmp_path / "apps.toml"))
+        settings = read(AppsSettings)
+        assert "app 'game': apple.private_key_file is the example's" in refused(
+            lambda: checked_apps(settings, production=True)
+        )
+        assert len(list(checked_apps(settings, production=False))) == 1
+        (tmp_path / "own.p8").write_text("a key of our own")
+        assert len(list(checked_apps(settings, production=True))) == 1
+
+    def test_a_private_key_that_cannot_be_read_is_no_examples(
+        self, environment: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "apps.toml").write_text(
+            '[[apps]]\nid = "game"\nname = "Game"\n[apps.apple]\nbundle_id = "com.example.game"\n'
+            'issuer_id = "issuer"\nkey_id = "key"\nprivate_key_file = "nowhere.p8"\n'
+        )
+        environment.setenv("PURSER_APPS_FILE", str(tmp_path / "apps.toml"))
+        assert example_secrets(checked_apps(read(AppsSettings), production=True)) == []
+
     @pytest.mark.parametrize("kept", range(4))
     def test_one_of_them_is_enough_to_be_refused(
         self, environment: pytest.MonkeyPatch, refused: Refused, tmp_path: Path, kept: int

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography.x509 import ocsp
 
 from shared.clock import ManualClock, SystemClock, to_unix_ms
+from shared.ids import system_ids
 from shared.jws import (
     CertificateChain,
     JwsMalformed,
@@ -23,6 +24,9 @@ from shared.jws import (
     JwsVerifier,
     TrustAnchors,
 )
+from simulator.certificates import create
+from simulator.faults import FaultBoard, Faults, OcspFaults
+from simulator.ocsp import OcspResponder
 from tests.support.apple_pki import (
     INTERMEDIATE,
     LEAF,
@@ -67,6 +71,7 @@ class Responder:
     lifetime: timedelta = LIFETIME
     unknown: tuple[bytes, bool] | None = None
     behave: Behaviour | None = None
+    stand_in: Callable[[bytes], bytes] | None = None
     asked: list[int] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
     _issued: dict[int, tuple[Issued, Issued]] = field(default_factory=dict)
@@ -84,6 +89,8 @@ class Responder:
     def answer(self, question: bytes) -> bytes:
         serial = ocsp.load_der_ocsp_request(question).serial_number
         self.asked.append(serial)
+        if self.stand_in is not None:
+            return self.stand_in(question)
         about, issuer = self._issued[serial]
         responder = issue(OCSP_RESPONDER, issuer=issuer) if self.by_appointed else issuer
         made = self.clock.now() - self.made_ago
@@ -257,6 +264,28 @@ def test_a_crowd_at_a_new_chain_asks_each_question_once(
         list(pool.map(lambda _: says_of(registry, chain, clock), range(200)))
     wait_for("good", registry, chain, clock)
     assert sorted(responder.asked) == sorted(serials(chain))
+
+
+@pytest.mark.parametrize("status", ["good", "revoked"])
+def test_the_simulators_responder_is_understood_which_knows_nothing_of_ours(
+    responder: Responder, registry: OcspRegistry, clock: ManualClock, status: Literal["good", "revoked"]
+) -> None:
+    authority = create(now=clock.now(), ocsp_url=responder.url)
+    faults = FaultBoard(system_ids())
+    faults.put(Faults(ocsp=OcspFaults(status=status)))
+    responder.stand_in = OcspResponder(authority, faults=faults, clock=clock).answer
+
+    def said() -> str:
+        try:
+            registry.check(CertificateChain(*authority.chain), now=clock.now())
+        except JwsUnconfirmed:
+            return "unconfirmed"
+        except JwsUntrusted:
+            return "revoked"
+        return "good"
+
+    assert said() == "unconfirmed"
+    wait_until(lambda: said() == status, what=f"that it is {status}")
 
 
 # ---- freshness -----------------------------------------------------------------------------------------------------
