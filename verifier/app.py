@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from shared.bus.routes import VERIFIER, VERIFIER_STORE
@@ -28,8 +29,12 @@ ROLE: Final = "purser_verifier"
 STORE_CALLS_MAX: Final = 128
 """Questions to the store in flight per process: a store that takes 300 ms then answers some 400 of them a second."""
 
-STORE_MESSAGES_MAX: Final = 64
+STORE_MESSAGES_MAX: Final = 16
 """Messages at a time, of up to 16 questions each: a message waits for its slowest, and others fill the gap."""
+
+
+YIELDS: Final = 10
+"""How nice the process is that waits on the store: on a busy machine, what waits for nobody goes first."""
 
 
 def run_worker() -> None:
@@ -48,6 +53,7 @@ def run_worker() -> None:
 
 def run_store_worker() -> None:
     """Asks the store about receipts and transaction ids until it is told to stop."""
+    os.nice(YIELDS)
     settings = read(VerifierSettings)
     clock = SystemClock()
     apps = checked_apps(settings, production=settings.production)

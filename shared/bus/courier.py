@@ -26,8 +26,6 @@ log = get_logger(__name__)
 
 PAUSE_S: Final = 0.02
 """At least so long between two hand-overs to one queue, so that batches form by themselves (measured: +35 to 60 %)."""
-PAUSE_BUSY_S: Final = 0.05
-"""The same for a queue that is busy: under load larger batches win, in latency too."""
 BUSY_IDS: Final = 8
 """A queue is busy when a hand-over has so many ids (at PAUSE_S: 400 a second), or fills a message."""
 POLL_S: Final = 0.25
@@ -208,8 +206,9 @@ class Courier:
     def _rest(self, messages: Sequence[Message]) -> None:
         now = self._clock.monotonic()
         for message in messages:
-            many = min(BUSY_IDS, self._consumers[message.queue].ids_per_message)
-            ready_at = now + (PAUSE_BUSY_S if len(message.event_ids) >= many else PAUSE_S)
+            consumer = self._consumers[message.queue]
+            many = min(BUSY_IDS, consumer.ids_per_message)
+            ready_at = now + (consumer.pause_busy_s if len(message.event_ids) >= many else PAUSE_S)
             self._ready_at[message.queue] = max(self._ready_at[message.queue], ready_at)
 
     def _maintain(self) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from shared.bus import courier as under_test
 from shared.bus import parking
-from shared.bus.courier import PAUSE_BUSY_S, PAUSE_S, SWEEP_S, BrokerUnavailable, Courier, Message
+from shared.bus.courier import PAUSE_S, SWEEP_S, BrokerUnavailable, Courier, Message
 from shared.bus.heartbeat import Heartbeat
 from shared.bus.routes import LEDGER, NOTIFIER, VERIFIER, VERIFIER_STORE, Consumer, ConsumerName
 from shared.bus.wake import Sleeper, Waker
@@ -34,8 +34,9 @@ from tests.support.stack import reachable_directory, running_servers, wait_until
 
 SUBMITTED = TransactionSubmitted(store="apple", transaction_id=TransactionId("1"), signed_transaction="a.b.c")
 LEASE_S = 15
+PAUSE_BUSY_S = 0.4
 CONSUMERS: Mapping[ConsumerName, Consumer] = {
-    VERIFIER: Consumer(VERIFIER, ids_per_message=3, ids_in_flight=10, lease_s=LEASE_S),
+    VERIFIER: Consumer(VERIFIER, ids_per_message=3, ids_in_flight=10, lease_s=LEASE_S, pause_busy_s=PAUSE_BUSY_S),
     VERIFIER_STORE: Consumer(VERIFIER_STORE, ids_per_message=2, ids_in_flight=10, lease_s=LEASE_S),
 }
 LONG_AGO = "due_at = clock_timestamp() - interval '1 hour'"
