@@ -25,8 +25,8 @@ class Consumer:
     ids_in_flight    handed over and not yet handled, at most: a backlog waits in Postgres, not on the broker
     lease_s          how long after a hand-over an id is taken for lost and handed over again; longer than it takes to
                      work off what is in flight
-    pause_busy_s     at least so long between two hand-overs to its queue when it is busy: under load larger batches win,
-                     in latency too
+    pause_busy_s     at least so long between two hand-overs to its queue when it is busy: under load larger batches
+                     win, in latency too
     """
 
     name: ConsumerName

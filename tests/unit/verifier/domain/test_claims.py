@@ -185,3 +185,32 @@ def test_a_quantity_is_from_one_to_ten(quantity: int, expected: bool) -> None:
     outcome = decide(statement=replace(STATEMENT, transaction=replace(TRANSACTION, quantity=quantity)))
     assert isinstance(outcome, Verified) is expected
     assert code(outcome) == (None if expected else "receipt_malformed")
+
+
+class TestUnproven:
+    """The claimant knows the transaction's id, and no more: somebody else has to say that it is his."""
+
+    def test_it_is_his_when_the_account_token_says_so(self) -> None:
+        assert decide(proven=False, token_holder=BOB) == Verified(TRANSACTION)
+
+    def test_it_is_his_when_it_was_before(self) -> None:
+        assert decide(proven=False, known=KnownTransaction(owner=BOB, refunded=False)) == Verified(TRANSACTION)
+
+    @pytest.mark.parametrize("token_holder", [None, ALICE])
+    def test_it_is_not_his_otherwise(self, token_holder: UserId | None) -> None:
+        assert code(decide(proven=False, token_holder=token_holder)) == "account_token_mismatch"
+
+    @pytest.mark.parametrize(
+        ("changes", "known"),
+        [
+            ({}, KnownTransaction(owner=ALICE, refunded=False)),
+            ({}, KnownTransaction(owner=None, refunded=True)),
+            ({"in_app_ownership_type": "FAMILY_SHARED"}, None),
+            ({"revocation": Revocation(THEN, "other")}, None),
+        ],
+    )
+    def test_whoever_guessed_an_id_learns_nothing_of_what_became_of_it(
+        self, changes: dict[str, Any], known: KnownTransaction | None
+    ) -> None:
+        guessed = decide(proven=False, statement=replace(STATEMENT, **changes), known=known)
+        assert guessed == decide(proven=False)
