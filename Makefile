@@ -74,9 +74,15 @@ coverage: $(DEV_STAMP)  ## 100 % of the branches of the signature, receipt and n
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine
 	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py $(ARGS)
 
-.PHONY: bench
+.PHONY: bench bench-receipts bench-signatures
 bench: $(DEV_STAMP)  ## how fast the road is on this machine, beside references of the same run (some minutes)
 	@$(BIN)/python -m tests.benchmarks.road $(ARGS)
+
+bench-receipts: $(DEV_STAMP)  ## how many receipts one process has verified by a slow store, and who notices
+	@$(BIN)/python -m tests.benchmarks.receipts $(ARGS)
+
+bench-signatures: $(DEV_STAMP)  ## what a notification's verification costs, beside Apple's library and the bare checks
+	@$(BIN)/python -m tests.benchmarks.signatures $(ARGS)
 
 .PHONY: check
 check: $(DEV_STAMP)  ## format, lint, types, import contracts
