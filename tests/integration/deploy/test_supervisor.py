@@ -131,7 +131,7 @@ def test_what_ignores_the_stop_signal_is_killed_after_its_limit(watcher: Watcher
 
 
 def test_a_large_log_is_set_aside_at_the_next_start(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.supervisor.LOG_BYTES_MAX", 3)
+    monkeypatch.setattr("deploy.supervisor.child.LOG_BYTES_MAX", 3)
     watcher.supervisor.start([python_spec("talker", "print('long enough', flush=True); " + SLEEPER)])
     log = watcher.supervisor.log_file("talker")
     wait_until(lambda: "long enough" in log.read_text())
