@@ -123,6 +123,12 @@ PROCESSES: Mapping[str, Process] = {
             _called("verifier.app:run_store_worker"),
             after=("simulator",),
         ),
+        Process(
+            "verifier-lookups",
+            "asks the store about transaction ids",
+            _called("verifier.app:run_lookups_worker"),
+            after=("simulator",),
+        ),
         Process("ledger", "books", _called("ledger.app:run_worker")),
         Process("notifier", "writes down what the webhooks say", _called("notifier.app:run_worker")),
         Process("webhooks", "delivers the webhooks", _called("notifier.app:run_webhooks_worker")),

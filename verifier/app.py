@@ -1,11 +1,14 @@
-"""The only wiring of the verifier: two processes, one that checks signatures, one that waits on the store."""
+"""The only wiring of the verifier: a process that checks signatures, and two that wait on the store."""
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from shared.bus.routes import VERIFIER, VERIFIER_STORE
+from shared.apps import Apps
+from shared.bus.consumer import OneByOne
+from shared.bus.routes import VERIFIER, VERIFIER_LOOKUPS, VERIFIER_STORE, ConsumerName
 from shared.bus.worker import serve_consumer
 from shared.clock import Clock, SystemClock
 from shared.database import connect_engine
@@ -26,15 +29,14 @@ from verifier.store import PostgresRecords
 
 ROLE: Final = "purser_verifier"
 
-STORE_CALLS_MAX: Final = 128
+CALLS_MAX: Final = 128
 """Questions to the store in flight per process: a store that takes 300 ms then answers some 400 of them a second."""
 
-STORE_MESSAGES_MAX: Final = 16
-"""Messages at a time, of up to 16 questions each: a message waits for its slowest, and others fill the gap."""
-
+MESSAGES_MAX: Final = 16
+"""Messages at a time, of up to 32 questions each: a message waits for its slowest, and others fill the gap."""
 
 YIELDS: Final = 10
-"""How nice the process is that waits on the store: on a busy machine, what waits for nobody goes first."""
+"""How nice a process is that waits on the store: on a busy machine, what waits for nobody goes first."""
 
 
 def run_worker() -> None:
@@ -52,19 +54,54 @@ def run_worker() -> None:
 
 
 def run_store_worker() -> None:
-    """Asks the store about receipts and transaction ids until it is told to stop."""
-    os.nice(YIELDS)
-    settings = read(VerifierSettings)
-    clock = SystemClock()
-    apps = checked_apps(settings, production=settings.production)
-    transport = _transport(settings, connections=STORE_CALLS_MAX)
+    """Asks the store about receipts until it is told to stop."""
+    settings, clock, apps = _patient_worker()
+    transport = _transport(settings, connections=CALLS_MAX)
     receipts = VerifyReceiptClient(
         transport=transport,
         production_url=settings.apple_verify_receipt_url,
         sandbox_url=settings.apple_verify_receipt_sandbox_url,
         clock=clock,
     )
-    server_api = ServerApi(
+    handlers = tasks.receipt_checks(
+        records_on=PostgresRecords,
+        receipts=PatientReceiptStore(receipts, checked_catalog(settings)),
+        transactions=_transactions(settings, apps, transport, clock),
+        signatures=_signatures(settings, clock),
+        apps=apps,
+        clock=clock,
+    )
+    _serve_patiently(VERIFIER_STORE, handlers, settings)
+
+
+def run_lookups_worker() -> None:
+    """Asks the store about bare transaction ids until it is told to stop."""
+    settings, clock, apps = _patient_worker()
+    handlers = tasks.lookups(
+        records_on=PostgresRecords,
+        transactions=_transactions(settings, apps, _transport(settings, connections=CALLS_MAX), clock),
+        signatures=_signatures(settings, clock),
+        apps=apps,
+        clock=clock,
+    )
+    _serve_patiently(VERIFIER_LOOKUPS, handlers, settings)
+
+
+def _patient_worker() -> tuple[VerifierSettings, Clock, Apps]:
+    os.nice(YIELDS)
+    settings = read(VerifierSettings)
+    return settings, SystemClock(), checked_apps(settings, production=settings.production)
+
+
+def _serve_patiently(name: ConsumerName, handlers: Mapping[str, OneByOne[Any]], settings: VerifierSettings) -> None:
+    engine = connect_engine(settings.database_url.get_secret_value(), role=ROLE, pool_size=16, application_name=name)
+    serve_consumer(name, handlers, engine=engine, settings=settings, threads=MESSAGES_MAX, outside_calls=CALLS_MAX)
+
+
+def _transactions(
+    settings: VerifierSettings, apps: Apps, transport: Transport, clock: Clock
+) -> PatientTransactionStore:
+    api = ServerApi(
         keys=checked_signing_keys(apps),
         transport=transport,
         production_url=settings.apple_api_url,
@@ -72,25 +109,7 @@ def run_store_worker() -> None:
         pace=Pace(share=settings.apple_api_share, clock=clock),
         clock=clock,
     )
-    handlers = tasks.store_checks(
-        records_on=PostgresRecords,
-        receipts=PatientReceiptStore(receipts, checked_catalog(settings)),
-        transactions=PatientTransactionStore(TransactionLookups(server_api)),
-        signatures=_signatures(settings, clock),
-        apps=apps,
-        clock=clock,
-    )
-    engine = connect_engine(
-        settings.database_url.get_secret_value(), role=ROLE, pool_size=16, application_name=VERIFIER_STORE
-    )
-    serve_consumer(
-        VERIFIER_STORE,
-        handlers,
-        engine=engine,
-        settings=settings,
-        threads=STORE_MESSAGES_MAX,
-        outside_calls=STORE_CALLS_MAX,
-    )
+    return PatientTransactionStore(TransactionLookups(api))
 
 
 def _signatures(settings: VerifierSettings, clock: Clock) -> JwsVerifier:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from shared.settings import AppsSettings, Piece, TrustSettings, WorkerSettings
+
+HTTP_URL: Final = r"^https?://[^/\s]+\S*$"
 
 
 class StoreSettings(Piece):
     """How the App Store is asked; the URLs are Apple's own unless a simulator's are given.
 
-    `apple_api_share`: which part of Apple's rate limits of the Server API this process may use; of four, 0.25 each.
+    `apple_api_share`: which part of Apple's rate limits of the Server API this process may use; two ask
+    (`verifier-store`, `verifier-lookups`), so each has half.
     """
 
-    apple_verify_receipt_url: str = "https://buy.itunes.apple.com/verifyReceipt"
-    apple_verify_receipt_sandbox_url: str = "https://sandbox.itunes.apple.com/verifyReceipt"
-    apple_api_url: str = "https://api.storekit.apple.com"
-    apple_api_sandbox_url: str = "https://api.storekit-sandbox.apple.com"
-    apple_api_share: float = Field(default=1.0, gt=0, le=1)
+    apple_verify_receipt_url: str = Field(default="https://buy.itunes.apple.com/verifyReceipt", pattern=HTTP_URL)
+    apple_verify_receipt_sandbox_url: str = Field(
+        default="https://sandbox.itunes.apple.com/verifyReceipt", pattern=HTTP_URL
+    )
+    apple_api_url: str = Field(default="https://api.storekit.apple.com", pattern=HTTP_URL)
+    apple_api_sandbox_url: str = Field(default="https://api.storekit-sandbox.apple.com", pattern=HTTP_URL)
+    apple_api_share: float = Field(default=0.5, gt=0, le=1)
     store_connect_timeout_s: float = Field(default=3.0, gt=0, le=30)
     store_read_timeout_s: float = Field(default=10.0, gt=0, le=60)
 

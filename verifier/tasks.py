@@ -47,7 +47,7 @@ def local_checks(
     }
 
 
-def store_checks(
+def receipt_checks(
     *,
     records_on: RecordsOn,
     receipts: handlers.ReceiptStore,
@@ -56,7 +56,7 @@ def store_checks(
     apps: Apps,
     clock: Clock,
 ) -> dict[str, OneByOne[Any]]:
-    """What only the store can tell: it takes its time, so each on its own."""
+    """Receipts: only the store can tell, and it takes its time, so each on its own."""
 
     def ask_about_receipt(event: Any, before: Tried) -> handlers.ReceiptWord:
         return handlers.ask_about_receipt(
@@ -69,16 +69,26 @@ def store_checks(
             now=clock.now(),
         )
 
+    def settle(connection: Connection, answered: Sequence[tuple[Any, handlers.ReceiptWord]]) -> Handled:
+        return handlers.settle_receipts(answered, records=records_on(connection), apps=apps, now=clock.now())
+
+    return {ReceiptSubmitted.TYPE: OneByOne(prepare=ask_about_receipt, settle=settle)}
+
+
+def lookups(
+    *,
+    records_on: RecordsOn,
+    transactions: handlers.TransactionStore,
+    signatures: handlers.Signatures,
+    apps: Apps,
+    clock: Clock,
+) -> dict[str, OneByOne[Any]]:
+    """Bare transaction ids, likewise."""
+
     def look_up(event: Any, _before: Tried) -> AppleTransaction | Rejected:
         return handlers.look_up(event, transactions=transactions, signatures=signatures, apps=apps, now=clock.now())
 
-    def settle_receipts(connection: Connection, answered: Sequence[tuple[Any, handlers.ReceiptWord]]) -> Handled:
-        return handlers.settle_receipts(answered, records=records_on(connection), apps=apps, now=clock.now())
-
-    def settle_lookups(connection: Connection, answered: Sequence[tuple[Any, AppleTransaction | Rejected]]) -> Handled:
+    def settle(connection: Connection, answered: Sequence[tuple[Any, AppleTransaction | Rejected]]) -> Handled:
         return handlers.settle_lookups(answered, records=records_on(connection), apps=apps, now=clock.now())
 
-    return {
-        ReceiptSubmitted.TYPE: OneByOne(prepare=ask_about_receipt, settle=settle_receipts),
-        TransactionIdSubmitted.TYPE: OneByOne(prepare=look_up, settle=settle_lookups),
-    }
+    return {TransactionIdSubmitted.TYPE: OneByOne(prepare=look_up, settle=settle)}

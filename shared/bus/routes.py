@@ -12,6 +12,7 @@ ConsumerName = NewType("ConsumerName", str)
 
 VERIFIER = ConsumerName("verifier")
 VERIFIER_STORE = ConsumerName("verifier-store")
+VERIFIER_LOOKUPS = ConsumerName("verifier-lookups")
 LEDGER = ConsumerName("ledger")
 NOTIFIER = ConsumerName("notifier")
 WEBHOOKS = ConsumerName("webhooks")
@@ -43,6 +44,9 @@ CONSUMERS: Mapping[ConsumerName, Consumer] = {
         # Waits on a store that answers in 0.2 to 2 s, at worst three times in its time-out of 13 s: twice as many in
         # flight as are asked about at once, a lease that a crash is waited out for, and time to fill messages.
         Consumer(VERIFIER_STORE, ids_per_message=32, ids_in_flight=256, lease_s=60, pause_busy_s=0.2),
+        # Anybody can name transaction ids, and Apple answers 50 a second, or 5: they wait for each other, not receipts
+        # for them.
+        Consumer(VERIFIER_LOOKUPS, ids_per_message=16, ids_in_flight=128, lease_s=60, pause_busy_s=0.2),
         Consumer(LEDGER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
         Consumer(NOTIFIER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
         # Waits on the app's backend, up to 15 s an attempt.
@@ -52,7 +56,7 @@ CONSUMERS: Mapping[ConsumerName, Consumer] = {
 
 SUBSCRIPTIONS: Mapping[str, tuple[ConsumerName, ...]] = {
     events.ReceiptSubmitted.TYPE: (VERIFIER_STORE,),
-    events.TransactionIdSubmitted.TYPE: (VERIFIER_STORE,),
+    events.TransactionIdSubmitted.TYPE: (VERIFIER_LOOKUPS,),
     events.TransactionSubmitted.TYPE: (VERIFIER,),
     events.NotificationReceived.TYPE: (VERIFIER,),
     events.AccountTokenIssued.TYPE: (VERIFIER,),

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from deploy.cli import purser
 from deploy.processes import PROCESSES
 from ledger import tasks as ledger_tasks
 from notifier import tasks as notifier_tasks
@@ -20,6 +22,7 @@ from shared.bus.routes import (
     NOTIFIER,
     SUBSCRIPTIONS,
     VERIFIER,
+    VERIFIER_LOOKUPS,
     VERIFIER_STORE,
     WEBHOOKS,
     ConsumerName,
@@ -32,7 +35,8 @@ SERVICES = ("gateway", "verifier", "ledger", "notifier")
 
 HANDLERS: Mapping[ConsumerName, Callable[..., Mapping[str, Any]]] = {
     VERIFIER: verifier_tasks.local_checks,
-    VERIFIER_STORE: verifier_tasks.store_checks,
+    VERIFIER_LOOKUPS: verifier_tasks.lookups,
+    VERIFIER_STORE: verifier_tasks.receipt_checks,
     LEDGER: ledger_tasks.postings,
     NOTIFIER: notifier_tasks.queueing,
     WEBHOOKS: notifier_tasks.telling,
@@ -72,12 +76,34 @@ def test_every_event_is_in_the_architectures_table() -> None:
     assert [name for name, _ in events.PAYLOADS if f"`{name}`" not in architecture] == []
 
 
-@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/operating.md"])
+PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     rooms = "|".join((*SERVICES, "shared", "simulator", "deploy", "docs", "tests"))
     named = set(re.findall(rf"[`(]((?:{rooms})/[\w./-]+)[`)]", text))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def called(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that these words call, and what is left of them: its arguments and options."""
+    command: click.Command = purser
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, f"there is no {words[0]!r} in {command.name}"
+        command, words = found, words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_a_page_names_exists_with_its_options(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for words in re.findall(r"(?:`|^|\$ )purser((?: [\w./:<>=-]+)+)", text, flags=re.MULTILINE):
+        command, rest = called(words.split())
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--version"}
+        assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known, f"purser{words}"
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -33,7 +33,17 @@ from tests.benchmarks.load import Measured, render, run
 from tests.support.stack import wait_until
 from tests.support.system import System, client, running_system
 
-WORKERS = ("courier", "verifier", "verifier-store", "ledger", "notifier", "webhooks", "flower", "simulator")
+WORKERS = (
+    "courier",
+    "verifier",
+    "verifier-store",
+    "verifier-lookups",
+    "ledger",
+    "notifier",
+    "webhooks",
+    "flower",
+    "simulator",
+)
 USERS = 5_000
 CONNECTIONS = 16
 IDLE_RATE, LOADED_RATE = 5, 800

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,11 +22,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PURCHASES = 2_000
 USERS = 50
+RECEIPTS_WAITING = 64
+STOPS_WITHIN_S = 12
+"""A worker finishes the answers that it waits for, within what its supervisor allows (15 s)."""
 KILLED = (
     "gateway",
     "courier",
     "verifier",
     "verifier-store",
+    "verifier-lookups",
     "ledger",
     "ledger-api",
     "notifier",
@@ -158,6 +162,28 @@ def test_without_postgres_it_says_503_and_goes_on_by_itself_afterwards(system: S
     assert {name for name, count in after.items() if count > restarts[name]} == {"postgres"}
 
 
+def test_a_worker_that_is_told_to_stop_while_the_store_keeps_it_waiting_goes_soon_and_loses_nothing(
+    system: System,
+) -> None:
+    system.faults(verify_receipt={"delay_ms": 3_000})
+    bought = at_once(lambda _: system.buy(), list(range(RECEIPTS_WAITING)))
+    worker = psutil.Process(system.pid("verifier-store"))
+    bodies = [{"transaction_id": each["transaction_id"], "receipt": each["receipt"]} for each in bought]
+    accepted = at_once(lambda body: system.post_until_accepted("patient", body), bodies)
+    wait_until(lambda: _handed_to_the_store(system) == RECEIPTS_WAITING, what="all of them being asked about")
+    worker.terminate()
+    worker.wait(STOPS_WITHIN_S)  # raises when it does not
+    system.faults()
+    for purchase_id in accepted:
+        assert system.purchase(purchase_id, user_id="patient", status="completed")
+    assert system.gems("patient") == 100 * RECEIPTS_WAITING
+
+
+def _handed_to_the_store(system: System) -> int:
+    handed = "select count(*) from journal.delivery where consumer = 'verifier-store' and state = 'handed'"
+    return int(system.scalar(handed))
+
+
 def _all_completed_once(system: System, flow: Flow) -> None:
     """Every accepted purchase is completed; every wallet holds what its purchases give, each once."""
     accepted = Counter(flow.accepted.values())
@@ -166,7 +192,7 @@ def _all_completed_once(system: System, flow: Flow) -> None:
     def granted() -> bool:
         return bool(system.scalar("select count(*) from ledger.transfer where kind = 'purchase'") >= total)
 
-    _eventually(system, granted, what=f"{total} purchases in the books")
+    system.eventually(granted, within_s=150, what=f"{total} purchases in the books")
     assert system.scalar("select count(*) from ledger.transfer where kind = 'purchase'") == total
     assert system.scalar("select coalesce(sum(amount), 0) from ledger.entry") == 0
     for user_id, purchases in accepted.items():
@@ -175,16 +201,9 @@ def _all_completed_once(system: System, flow: Flow) -> None:
         assert system.purchase(purchase_id, user_id=user_id)["status"] == "completed"
     statuses = system.scalar("select array_agg(distinct word_type) from journal.timeline where subject like 'pur\\_%%'")
     assert statuses == ["purchase.completed"]
-    _eventually(
-        system, lambda: system.scalar("select count(*) from journal.delivery") == 0, what="everything delivered"
+    system.eventually(
+        lambda: system.scalar("select count(*) from journal.delivery") == 0, within_s=150, what="everything delivered"
     )
-
-
-def _eventually(system: System, condition: Callable[[], bool], *, what: str) -> None:
-    try:
-        wait_until(condition, within_s=150, what=what)
-    except AssertionError as error:
-        raise AssertionError(f"{error}:\n{system.left_over()}") from error
 
 
 @contextmanager

@@ -33,6 +33,7 @@ RESTARTED = [
     "courier",
     "verifier",
     "verifier-store",
+    "verifier-lookups",
     "ledger",
     "ledger-api",
     "notifier",
@@ -113,7 +114,7 @@ def test_flower_shows_the_workers_to_who_has_the_login(system: Composed) -> None
         return {name.split("@")[0] for name in requests.get(url, auth=FLOWER_LOGIN, timeout=15).json()}
 
     wait_until(
-        lambda: workers() == {"verifier", "verifier-store", "ledger", "notifier", "webhooks"},
+        lambda: workers() == {"verifier", "verifier-store", "verifier-lookups", "ledger", "notifier", "webhooks"},
         within_s=60,
         what="every worker in Flower",
     )

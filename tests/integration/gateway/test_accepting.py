@@ -114,7 +114,7 @@ def test_a_transaction_that_is_only_named_is_recorded_for_whoever_asks_the_store
     payload = {"store": "apple", "transaction_id": "120", "vouched": False}
     assert gateway.events(id_of("120")) == [("transaction_id.submitted", payload)]
     rows = gateway.bus.execute("select consumer from journal.delivery where type = 'transaction_id.submitted'")
-    assert {row[0] for row in rows} == {"verifier-store"}
+    assert {row[0] for row in rows} == {"verifier-lookups"}
 
 
 @pytest.mark.parametrize("proof", [{}, {"receipt": RECEIPT}], ids=["named", "receipt"])
