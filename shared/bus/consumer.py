@@ -268,7 +268,7 @@ class ConsumerRuntime:
             "after_s": after_s,
             "attempts": claim.attempts,
             "jitter": self._jitter(),
-            "error": error[:ERROR_LENGTH_MAX],
+            "error": _kept(error),
         }
         connection.exec_driver_sql(_KEEP, parameters)
 
@@ -346,9 +346,14 @@ def _sentence(error: Exception) -> str:
     A message of the database quotes parameters and rows, which may be a receipt: only its class and code are kept.
     """
     if isinstance(error, Parked | TryLater | EventUnknown | EventMalformed):
-        return str(error)[:ERROR_LENGTH_MAX]
+        return _kept(str(error))
     if isinstance(error, StatementError):
         return (
             f"{type(error).__name__}: {type(error.orig).__name__} {getattr(error.orig, 'pgcode', None) or ''}".strip()
         )
-    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH_MAX]
+    return _kept(f"{type(error).__name__}: {error}")
+
+
+def _kept(text: str) -> str:
+    """As much of it as is kept, in characters that PostgreSQL's text has: it may quote somebody outside."""
+    return text[:ERROR_LENGTH_MAX].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

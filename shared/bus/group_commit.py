@@ -16,7 +16,8 @@ from shared.database import DatabaseUnavailable, is_unavailable
 
 BATCH_MAX: Final = 64
 TURN_WITHIN_S: Final = 30.0
-"""Far more than two transactions may take, and nobody waits for more than two."""
+"""Far more than the few transactions take that one waits for. Who gives up may have been written all the same: what
+is submitted has to be harmless when it comes again."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -116,8 +117,15 @@ class GroupCommit(Generic[Item, Result]):
                 for turn in turns:
                     turn.error = error
                 return
-            for turn in turns:  # something is wrong with one of them: the others are not to suffer for it
-                self._run([turn])
+            self._run_each(turns)
             return
         for turn, result in zip(turns, results, strict=True):
             turn.results, turn.error = [result], None
+
+    def _run_each(self, turns: Sequence[_Turn[Item, Result]]) -> None:
+        """Something is wrong with one of them, and the others are not to suffer for it. But when the database goes
+        away meanwhile, they do not wait for it one after the other: they are not written, and hear so."""
+        for turn in turns:
+            self._run([turn])
+            if turn.error is not None and is_unavailable(turn.error):
+                return

@@ -11,7 +11,7 @@ from binascii import a2b_base64
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -40,10 +40,18 @@ _LIMITING: Final = frozenset(
 )
 """What OpenSSL, and so Apple's library, judges a chain by even where it is not critical. Apple's have none of it."""
 
-_TEXT_TYPES: Final = frozenset(
-    {"UTF8String", "PrintableString", "NumericString", "IA5String", "T61String", "BMPString", "UniversalString"}
+_TEXT_TAGS: Final = frozenset(
+    {
+        0x0C,  # UTF8String
+        0x12,  # NumericString
+        0x13,  # PrintableString
+        0x14,  # T61String (TeletexString)
+        0x16,  # IA5String
+        0x1C,  # UniversalString
+        0x1E,  # BMPString
+    }
 )
-"""What a name may be written in (RFC 5280, section 4.1.2.4; IA5String for e-mail addresses)."""
+"""The ASN.1 types that a name may be written in (RFC 5280, section 4.1.2.4; IA5String for e-mail addresses)."""
 
 _SIGNATURE_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
@@ -235,9 +243,29 @@ def _identifies(certificate: x509.Certificate, issuer: x509.Certificate) -> bool
 def _require_subject(certificate: x509.Certificate) -> None:
     """It says whose it is, in text that can be read (RFC 5280, 4.1.2.4, 4.1.2.6 and 4.2.1.6)."""
     subject, further = certificate.subject, _extension(certificate, x509.SubjectAlternativeName)
-    is_text = all(each._type.name in _TEXT_TYPES for each in subject)
+    is_text = all(_value_tag(each) in _TEXT_TAGS for each in subject)
     if not subject.rdns or not is_text or (further is not None and not list(further.value)):
         raise JwsUntrusted("a certificate does not say whose it is")
+
+
+def _value_tag(attribute: x509.NameAttribute[Any]) -> int:
+    """The ASN.1 tag of the attribute's value: a name of this one attribute is a list of a set of a pair, and of the
+    pair's type and value the second is wanted (RFC 5280, 4.1.2.4)."""
+    rest = x509.Name([attribute]).public_bytes()
+    for _ in ("list", "set", "pair"):
+        content, _end = _span(rest)
+        rest = rest[content:]
+    _content, end = _span(rest)
+    return rest[end]
+
+
+def _span(der: bytes) -> tuple[int, int]:
+    """Where the content of the first element begins and ends (X.690, 8.1.3: its length is in one byte or in more)."""
+    length, content = der[1], 2
+    if length >= 0x80:
+        content += length - 0x80
+        length = int.from_bytes(der[2:content])
+    return content, content + length
 
 
 def _require_understood(certificate: x509.Certificate) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -157,6 +157,22 @@ class System(Reached):
 
     def processes(self) -> list[str]:
         return [one.name for one in self.stack.status()]
+
+    def hasten(self, *, attempts: int) -> None:
+        """What has failed so often comes again now, as if the minutes or hours that it is to wait had passed."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "update journal.delivery set due_at = clock_timestamp() where state = 'waiting'"
+                "   and attempts >= %(attempts)s and due_at > clock_timestamp()",
+                {"attempts": attempts},
+            )
+
+    def eventually(self, condition: Callable[[], bool], *, within_s: float, what: str) -> None:
+        """Waits for it; a test that fails says what is left over."""
+        try:
+            wait_until(condition, within_s=within_s, what=what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.left_over()}") from error
 
     def left_over(self) -> str:
         """What is not handled, and what the purchases' words are: for a test that fails."""

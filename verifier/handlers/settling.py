@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -157,8 +157,8 @@ def _refund(statement: Statement, revocation: Revocation, record: Record, now: d
         percentage_milli=revocation.percentage_milli,
         purchase_id=record.purchase_id,
     )
-    subject = record.purchase_id or unowned
-    return following(statement.event, payload, subject=subject, user_id=record.user_id, occurred_at=now)
+    refund = following(statement.event, payload, subject=record.purchase_id or unowned, occurred_at=now)
+    return replace(refund, user_id=record.user_id)  # not who named it: what nobody has claimed is nobody's
 
 
 def _rejected(event: Event[Payload], rejected: Rejected, transaction: AppleTransaction | None, now: datetime) -> Draft:

@@ -595,6 +595,20 @@ class TestOneByOne:
             handle_one(runtime, event_id)
         assert told == [Tried(), Tried(1, "away 0"), Tried(2, "away 1")]
 
+    def test_a_reason_that_the_database_cannot_keep_as_it_is_keeps_its_event_all_the_same(
+        self, bus: Bus, one_by_one: OneByOnes, batches: Batches
+    ) -> None:
+        """It may quote what somebody outside said, and PostgreSQL's text has neither NUL nor half a surrogate pair."""
+        (asked,), (batched,) = bus.receipts(1), bus.tokens(1)
+        assert handle_one(one_by_one(raising(TryLater("the store says \0\ud800", after_s=3600))), asked) is None
+        said = Handled(parked={batched: "the store says \0\ud800"})
+        batches(lambda _connection, _events: said).handle(TOKEN_ISSUED, [batched])
+        rows = bus.row(VERIFIER_STORE, asked), bus.row(VERIFIER, batched)
+        assert [(row.state, row.error) for row in rows if row] == [
+            ("waiting", "the store says \N{REPLACEMENT CHARACTER}?"),
+            ("parked", "the store says \N{REPLACEMENT CHARACTER}?"),
+        ]
+
     def test_parked_while_preparing_waits_for_an_operator(self, bus: Bus, one_by_one: OneByOnes) -> None:
         (event_id,) = bus.receipts(1)
         assert handle_one(one_by_one(raising(Parked("21004"))), event_id) is None

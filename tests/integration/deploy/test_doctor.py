@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,6 +157,13 @@ def test_a_broker_that_throws_away_what_it_holds_warns(redis_url: str) -> None:
         finally:
             client.config_set("maxmemory-policy", "noeviction")
     assert [finding.remedy for finding in warned] == ["maxmemory-policy noeviction"]
+
+
+def test_a_broker_whose_password_is_another_is_told_from_one_that_is_away(redis_url: str) -> None:
+    refused, _ = check_broker(re.sub(r":[^:@/]*@", ":hunter2@", redis_url))
+    assert (refused.outcome, refused.found) == ("failed", "it cannot be used: AuthenticationError")
+    away, _ = check_broker("redis://:hunter2@127.0.0.1:1/0")
+    assert away.found == "it cannot be used: ConnectionError"
 
 
 def test_a_broker_that_is_away_fails_once_and_leaves_the_rest_unchecked() -> None:

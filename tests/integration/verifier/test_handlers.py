@@ -2,225 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from shared.apps import Apps, load_apps
-from shared.database import connect_engine
+from shared.apps import Apps
 from shared.events import (
-    AccountTokenIssued,
-    Draft,
-    Event,
-    NotificationReceived,
-    Payload,
     PurchaseRejected,
     PurchaseVerified,
-    ReceiptSubmitted,
     RefundReceived,
-    TransactionIdSubmitted,
-    TransactionSubmitted,
 )
-from shared.ids import AppId, TransactionId, UserId, account_subject, notification_subject, purchase_id, system_ids
-from shared.outcome import Handled, Parked, Tried, TryLater
+from shared.outcome import Parked, Tried, TryLater
 from tests.support.app_store import GEMS_100, AppStore, refunded
 from tests.support.apple_pki import Chain
+from tests.support.verifying import (
+    TOKEN,
+    Answers,
+    Desk,
+    ask_about,
+    code,
+    found,
+    look_up,
+    named,
+    notified,
+    posted,
+    receipt,
+    said,
+    subject_of,
+    submitted,
+    token_issued,
+    valid,
+)
 from verifier import handlers
 from verifier.domain import (
-    AppleTransaction,
     ReceiptRefused,
-    ReceiptValid,
-    Rejected,
     StoreBusy,
     StoreMisconfigured,
     TransactionFound,
-    TransactionUnknown,
-    read_transaction,
 )
-from verifier.store import PostgresRecords
-
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-GAME = AppId("game")
-TOKEN = UUID("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
-
-ids = system_ids()
-
-
-@pytest.fixture(scope="module")
-def engine(module_database: str) -> Iterator[Engine]:
-    engine = connect_engine(module_database, role="purser_verifier", pool_size=4, application_name="test")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        yield connection
-        connection.rollback()
-
-
-@pytest.fixture(scope="module")
-def apps_with_key(apps: Apps) -> Apps:
-    """Its app may ask the Server API; nobody opens the key here."""
-    (app,) = apps
-    key = {"issuer_id": "issuer", "key_id": "key", "private_key_file": Path("key.p8")}
-    return Apps.of((app.model_copy(update={"apple": app.apple.model_copy(update=key)}),))
-
-
-@pytest.fixture(scope="module")
-def apps() -> Apps:
-    """Its app has no key for the Server API."""
-    (app,) = load_apps(Path("deploy/examples/apps.toml"))
-    keyless = {"issuer_id": None, "key_id": None, "private_key_file": None}
-    return Apps.of((app.model_copy(update={"apple": app.apple.model_copy(update=keyless)}),))
-
-
-@pytest.fixture(scope="module")
-def store() -> AppStore:
-    return AppStore(now=NOW)
-
-
-def event(payload: Payload, *, subject: str, user_id: str | None) -> Event[Any]:
-    return Event(
-        id=ids.event_id(),
-        app=GAME,
-        subject=subject,
-        user_id=None if user_id is None else UserId(user_id),
-        payload=payload,
-        trace_id=ids.trace_id(),
-        causation_id=None,
-        occurred_at=NOW,
-        recorded_at=NOW,
-    )
-
-
-def subject_of(user_id: str, transaction_id: str) -> str:
-    return purchase_id(app=GAME, store="apple", transaction_id=transaction_id, user_id=user_id)
-
-
-def submitted(user_id: str, token: str, transaction_id: str) -> Event[Any]:
-    payload = TransactionSubmitted(
-        store="apple", transaction_id=TransactionId(transaction_id), signed_transaction=token
-    )
-    return event(payload, subject=subject_of(user_id, transaction_id), user_id=user_id)
-
-
-def posted(store: AppStore, user_id: str, claims: dict[str, Any]) -> Event[Any]:
-    return submitted(user_id, store.sign(claims), claims["transactionId"])
-
-
-def receipt(user_id: str, transaction_id: str, *, vouched: bool = False) -> Event[Any]:
-    payload = ReceiptSubmitted(
-        store="apple", transaction_id=TransactionId(transaction_id), receipt="cmVjZWlwdA==", vouched=vouched
-    )
-    return event(payload, subject=subject_of(user_id, transaction_id), user_id=user_id)
-
-
-def named(user_id: str, transaction_id: str, *, vouched: bool = False) -> Event[Any]:
-    payload = TransactionIdSubmitted(store="apple", transaction_id=TransactionId(transaction_id), vouched=vouched)
-    return event(payload, subject=subject_of(user_id, transaction_id), user_id=user_id)
-
-
-def found(store: AppStore, claims: dict[str, Any]) -> TransactionFound:
-    return TransactionFound(store.sign(claims), "production")
-
-
-def notified(store: AppStore, kind: str, claims: dict[str, Any] | None, **data: Any) -> Event[Any]:
-    notification_id = str(ids.uuid())
-    payload = NotificationReceived(
-        store="apple",
-        notification_id=notification_id,
-        notification_type=kind,
-        subtype=None,
-        signed_payload=store.notification(kind, claims, notification_id=notification_id, **data),
-    )
-    subject = notification_subject(app=GAME, store="apple", notification_id=notification_id)
-    return event(payload, subject=subject, user_id=None)
-
-
-def token_issued(user_id: str, token: UUID = TOKEN) -> Event[Any]:
-    return event(AccountTokenIssued(token), subject=account_subject(app=GAME, user_id=user_id), user_id=user_id)
-
-
-class Desk:
-    """The use-cases on one open database transaction."""
-
-    def __init__(self, connection: Connection, store: AppStore, apps: Apps) -> None:
-        self._records = PostgresRecords(connection)
-        self._store = store
-        self._apps = apps
-
-    def handle(self, given: Event[Any]) -> list[Draft]:
-        handled = self.handled(given)
-        assert not handled.parked
-        return list(handled.drafts)
-
-    def handled(self, *given: Event[Any]) -> Handled:
-        known: Any = {"records": self._records, "now": NOW}
-        local: Any = known | {"signatures": self._store.verifier, "apps": self._apps}
-        match given[0].payload:
-            case TransactionSubmitted():
-                return handlers.verify_transactions(given, **local)
-            case NotificationReceived():
-                return handlers.receive_notifications(given, **local)
-            case _:
-                return handlers.issue_account_tokens(given, **known)
-
-    def settle(self, given: Event[Any], answer: ReceiptValid | ReceiptRefused, *, looked_up: Any = None) -> list[Draft]:
-        """The store answers a receipt; asked about the claimed transaction by itself, it says `looked_up`, or that it
-        knows none."""
-        word = ask_about(given, self._apps, self._store, Answers(answer), Answers(looked_up or TransactionUnknown()))
-        return list(handlers.settle_receipts([(given, word)], records=self._records, apps=self._apps, now=NOW).drafts)
-
-    def look_up(self, given: Event[Any], looked_up: Any) -> list[Draft]:
-        stated = look_up(given, self._apps, self._store, Answers(looked_up))
-        return list(handlers.settle_lookups([(given, stated)], records=self._records, apps=self._apps, now=NOW).drafts)
-
-
-class Answers:
-    """A store whose answer is given."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-        self.asked = 0
-
-    def verify(self, receipt: str, *, app: Any) -> Any:
-        self.asked += 1
-        return self.answer
-
-    def find(self, transaction_id: TransactionId, *, app: Any) -> Any:
-        self.asked += 1
-        return self.answer
-
-
-def ask_about(
-    given: Event[Any],
-    apps: Apps,
-    store: AppStore,
-    receipts: Answers,
-    transactions: Answers,
-    before: Tried = Tried(),  # noqa: B008 - a value
-) -> handlers.ReceiptWord:
-    return handlers.ask_about_receipt(
-        given,
-        before,
-        receipts=receipts,
-        transactions=transactions,
-        signatures=store.verifier,
-        apps=apps,
-        now=NOW,
-    )
-
-
-def look_up(given: Event[Any], apps: Apps, store: AppStore, transactions: Answers) -> AppleTransaction | Rejected:
-    return handlers.look_up(given, transactions=transactions, signatures=store.verifier, apps=apps, now=NOW)
 
 
 @pytest.fixture
@@ -232,22 +52,6 @@ def desk(connection: Connection, store: AppStore, apps: Apps) -> Desk:
 def with_key(connection: Connection, store: AppStore, apps_with_key: Apps) -> Desk:
     """Whose app may ask the Server API."""
     return Desk(connection, store, apps_with_key)
-
-
-def said(drafts: list[Draft]) -> list[str]:
-    return [draft.payload.TYPE for draft in drafts]
-
-
-def code(drafts: list[Draft]) -> str:
-    (draft,) = drafts
-    assert isinstance(draft.payload, PurchaseRejected)
-    return draft.payload.code
-
-
-def valid(*claims: dict[str, Any], bundle_id: str = "com.example.game") -> ReceiptValid:
-    statements = tuple(read_transaction(stated) for stated in claims)
-    transactions = tuple(stated for stated in statements if isinstance(stated, AppleTransaction))
-    return ReceiptValid(transactions, "production", bundle_id, 1234567890)
 
 
 class TestClaims:
@@ -492,6 +296,16 @@ class TestBareIds:
         with_key.handle(posted(store, "alice", claims))
         assert with_key.look_up(named("alice", claims["transactionId"]), found(store, claims)) == []
 
+    def test_a_refund_that_comes_to_light_by_it_is_not_on_record_as_that_of_whoever_named_it(
+        self, with_key: Desk, store: AppStore
+    ) -> None:
+        claims = refunded(store.transaction())
+        drafts = with_key.look_up(named("mallory", claims["transactionId"]), found(store, claims))
+        assert [(draft.payload.TYPE, draft.user_id) for draft in drafts] == [
+            ("purchase.rejected", "mallory"),
+            ("refund.received", None),
+        ]
+
     def test_one_that_was_named_too_early_gets_its_owner_when_the_token_is_known(
         self, with_key: Desk, store: AppStore
     ) -> None:
@@ -613,39 +427,3 @@ class TestNotifications:
         handled = desk.handled(bad, notified(store, "REFUND", refunded(claims)))
         assert set(handled.parked) == {bad.id}
         assert said(list(handled.drafts)) == ["refund.received"]
-
-
-ROADS = ("posted", "posted again", "charged", "refunded", "token")
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(ROADS)), ids="-".join)
-def test_any_order_of_the_same_facts_ends_in_the_same_record(
-    desk: Desk, store: AppStore, connection: Connection, order: tuple[str, ...]
-) -> None:
-    """The owner, the refund and the newest statement do not depend on what came first."""
-    token = uuid5(TOKEN, "-".join(order))
-    claims = store.transaction(appAccountToken=str(token))
-    facts = {
-        "posted": posted(store, "alice", claims),
-        "posted again": posted(store, "alice", claims | {"signedDate": claims["signedDate"] + 5}),
-        "charged": notified(store, "ONE_TIME_CHARGE", claims),
-        "refunded": notified(store, "REFUND", refunded(claims)),
-        "token": token_issued("alice", token),
-    }
-    drafts = [draft for name in order for draft in desk.handle(facts[name])]
-    verified, refunds = said(drafts).count("purchase.verified"), said(drafts).count("refund.received")
-    assert refunds == 1
-    assert verified == (0 if _refund_came_first(order) else 1)
-    row = connection.exec_driver_sql(
-        "select user_id, refunded_milli, signed_at from verifier.store_transaction where transaction_id = %(id)s",
-        {"id": claims["transactionId"]},
-    ).one()
-    assert row[1] == 100_000
-    assert row[0] == ("alice" if verified else None)
-
-
-def _refund_came_first(order: tuple[str, ...]) -> bool:
-    """Nobody had claimed it when it was refunded: no post, and no charge whose token was known."""
-    before = order[: order.index("refunded")]
-    claimed_by_token = "charged" in before and "token" in before
-    return not ("posted" in before or "posted again" in before or claimed_by_token)
