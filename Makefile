@@ -70,6 +70,10 @@ coverage: $(DEV_STAMP)  ## 100 % of the branches of the signature, receipt and n
 		tests/unit/shared/test_jws*.py tests/unit/verifier/domain tests/unit/verifier/test_oracle.py $(ARGS)
 	@$(BIN)/coverage report --data-file=$(VENV)/coverage --skip-covered --show-missing --fail-under=100
 
+.PHONY: proof-receipts
+proof-receipts: $(DEV_STAMP)  ## 1,000 receipts against a store that fails half of the time: all come to their right end, none twice
+	@PURSER_TEST_FAULTY_RECEIPTS=1000 $(BIN)/pytest tests/e2e/test_faulty_store.py $(ARGS)
+
 .PHONY: compose-test
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine
 	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py $(ARGS)

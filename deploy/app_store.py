@@ -21,7 +21,7 @@ from shared.jws import JwsError, JwsMalformed, JwsVerifier, peek_claims
 from shared.settings import TrustSettings, checked_apps, read
 from shared.trust import jws_verifier
 from verifier.apple.keys import SigningKey, SigningKeyInvalid, read_signing_key
-from verifier.apple.pace import Pace
+from verifier.apple.pace import WAIT_S_MAX, Pace
 from verifier.apple.refusals import ServerApiError, ServerApiNotFound, ServerApiUnavailable
 from verifier.apple.server_api import ServerApi
 from verifier.apple.transport import Transport, store_session
@@ -58,31 +58,39 @@ def app_store(app_id: str | None) -> Iterator[Desk]:
     """The Server API for one app, as the configuration or a `purser up` beside us has it. Raises DeployErrors only."""
     stack = read(StackSettings)
     app = _app(checked_apps(stack, production=stack.production), app_id)
-    known: dict[str, Any] = {
-        name.removeprefix("PURSER_").lower(): value for name, value in known_environment(stack).items()
-    }
-    store, trust = StoreSettings(**known), TrustSettings(**known)
+    known = known_environment(stack)
+    store, trust = read(StoreSettings, known), read(TrustSettings, known)
     clock = SystemClock()
-    with store_session(connections=1) as session:
-        api = ServerApi(
-            keys={app.id: key} if (key := _signing_key(app)) else {},
-            transport=Transport(
-                session=session,
-                connect_timeout_s=store.store_connect_timeout_s,
-                read_timeout_s=store.store_read_timeout_s,
-            ),
-            production_url=store.apple_api_url,
-            sandbox_url=store.apple_api_sandbox_url,
-            pace=Pace(share=store.apple_api_share, clock=clock, wait_s_max=TURN_WAIT_S_MAX),
-            clock=clock,
-        )
-        verifier = jws_verifier(trust, production=stack.production)
+    with server_api(app, _signing_key(app), settings=store, clock=clock, wait_s_max=TURN_WAIT_S_MAX) as api:
         try:
-            yield Desk(api, app, verifier, clock)
+            yield Desk(api, app, jws_verifier(trust, production=stack.production), clock)
         except ServerApiUnavailable as error:
             raise StackUnavailable(error.sentence) from error
         except ServerApiError as error:
             raise StackInvalid(error.sentence) from error
+
+
+@contextmanager
+def server_api(
+    app: App, key: SigningKey | None, *, settings: StoreSettings, clock: Clock, wait_s_max: float = WAIT_S_MAX
+) -> Iterator[ServerApi]:
+    """The Server API as this app; without a key, every question is answered with ServerApiMisconfigured.
+
+    `wait_s_max`: how long a question waits for its turn; one that has to wait longer is ServerApiUnavailable.
+    """
+    with store_session(connections=1) as session:
+        yield ServerApi(
+            keys={} if key is None else {app.id: key},
+            transport=Transport(
+                session=session,
+                connect_timeout_s=settings.store_connect_timeout_s,
+                read_timeout_s=settings.store_read_timeout_s,
+            ),
+            production_url=settings.apple_api_url,
+            sandbox_url=settings.apple_api_sandbox_url,
+            pace=Pace(share=settings.apple_api_share, clock=clock, wait_s_max=wait_s_max),
+            clock=clock,
+        )
 
 
 def state(desk: Desk, token: str | None) -> Statement:

@@ -57,6 +57,7 @@ def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: s
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
@@ -66,7 +67,8 @@ def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: s
         # an event id is there to be copied, whole
         table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "event_id")
     for row in rows:
-        table.add_row(*(_cell(getattr(row, column)) for column in columns))
+        # as it is: an error or a user's id may hold brackets, which rich would read as markup
+        table.add_row(*(Text(_cell(getattr(row, column))) for column in columns))
     console.print(table)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NoReturn, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,10 +39,15 @@ EXAMPLE_SECRETS = frozenset(
 """What the example files and docker-compose.yml carry; a process in production refuses them."""
 
 
+PREFIX: Final = "PURSER_"
+
+NOTHING_KNOWN: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class Piece(BaseSettings):
     """A piece of configuration: reads `PURSER_…`, ignores what it does not know."""
 
-    model_config = SettingsConfigDict(env_prefix="PURSER_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
 
 class ProcessSettings(Piece):
@@ -102,21 +109,32 @@ class ServiceTokenSettings(Piece):
     service_token: SecretStr = Field(min_length=SERVICE_TOKEN_LENGTH_MIN)
 
 
-S = TypeVar("S", bound=BaseSettings)
+S = TypeVar("S", bound=Piece)
 
 
-def read(settings_class: type[S]) -> S:
-    """The settings from the environment; ends the process with a sentence per variable that is missing or bad.
-
-    In production a secret that the examples carry, by itself or within a URL, is bad.
-    """
-    try:
-        settings = settings_class()
-    except ValidationError as error:
-        refuse(*(f"{_variable(settings_class, problem['loc'])}: {problem['msg']}" for problem in error.errors()))
-    if isinstance(settings, ProcessSettings) and settings.production and (names := _example_variables(settings)):
-        refuse(*(f"{name} holds an example's secret, and PURSER_PRODUCTION=1 refuses it" for name in names))
+def read(settings_class: type[S], known: Mapping[str, str] = NOTHING_KNOWN) -> S:
+    """The settings as `examine` reads them; ends the process with a sentence per variable that is missing or bad."""
+    settings, problems = examine(settings_class, known)
+    if settings is None or problems:
+        refuse(*problems)
     return settings
+
+
+def examine(settings_class: type[S], known: Mapping[str, str] = NOTHING_KNOWN) -> tuple[S | None, list[str]]:
+    """The settings, from these `PURSER_…` variables and from the environment for the rest; None if they cannot be read.
+
+    With them a sentence per variable that is missing or bad, without its value. In production a secret that the
+    examples carry, by itself or within a URL, is bad.
+    """
+    values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in known.items()}
+    try:
+        settings = settings_class(**values)
+    except ValidationError as error:
+        return None, [f"{_variable(*problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+    if not (isinstance(settings, ProcessSettings) and settings.production):
+        return settings, []
+    examples = _example_variables(settings)
+    return settings, [f"{name} holds an example's secret, and PURSER_PRODUCTION=1 refuses it" for name in examples]
 
 
 def checked_apps(settings: AppsSettings, *, production: bool) -> Apps:
@@ -171,14 +189,13 @@ def refuse(*sentences: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _example_variables(settings: BaseSettings) -> list[str]:
+def _example_variables(settings: Piece) -> list[str]:
     return [
-        _variable(type(settings), (name,))
+        _variable(name)
         for name, value in settings
         if isinstance(value, SecretStr) and any(secret in value.get_secret_value() for secret in EXAMPLE_SECRETS)
     ]
 
 
-def _variable(settings_class: type[BaseSettings], location: tuple[int | str, ...]) -> str:
-    prefix = settings_class.model_config.get("env_prefix", "")
-    return prefix + "_".join(str(part) for part in location).upper()
+def _variable(*location: int | str) -> str:
+    return PREFIX + "_".join(str(part) for part in location).upper()

@@ -119,7 +119,13 @@ ReceiptCall = Annotated[int, Field(ge=0, le=99_999)] | CallWord
 ApiCall = Literal[0] | HttpError | ErrorCode | CallWord
 
 
-class _CallFaultsBody(_Body):
+class _StrictBody(_Body):
+    """A fault that is misspelt would do nothing, and the test that wants it could not fail."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _CallFaultsBody(_StrictBody):
     """See CallFaults."""
 
     delay_ms: DelayMs = 0
@@ -148,7 +154,7 @@ class ApiFaultsBody(_CallFaultsBody):
     rate_per_s: float | None = Field(default=None, gt=0, le=10_000)
 
 
-class OcspFaultsBody(_Body):
+class OcspFaultsBody(_StrictBody):
     """See OcspFaults."""
 
     status: Literal["good", "revoked", "unknown"] = "good"
@@ -157,7 +163,7 @@ class OcspFaultsBody(_Body):
     delay_ms: DelayMs = 0
 
 
-class NotificationFaultsBody(_Body):
+class NotificationFaultsBody(_StrictBody):
     """See NotificationFaults; true is 1, false is 0."""
 
     duplicate: Probability | bool = 0.0
@@ -166,7 +172,7 @@ class NotificationFaultsBody(_Body):
     delay_ms: DelayMs = 0
 
 
-class FaultsBody(_Body):
+class FaultsBody(_StrictBody):
     """What is not given works."""
 
     verify_receipt: VerifyReceiptFaultsBody = VerifyReceiptFaultsBody()

@@ -109,13 +109,13 @@ def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str
     import requests
 
     simulator = recalled_addresses(read(StackSettings)).simulator
-    if simulator is None:
-        raise StackInvalid("no simulator is configured")
     try:
         response = requests.request(method, simulator + path, json=body, timeout=TIMEOUT_S)
+        answer: dict[str, Any] = response.json()
+    except requests.JSONDecodeError as error:
+        raise StackInvalid(f"what answers at {simulator} is no simulator: set PURSER_SIMULATOR_PORT") from error
     except requests.RequestException as error:
         raise StackUnavailable(f"the simulator at {simulator} does not answer: is `purser up` running?") from error
-    answer: dict[str, Any] = response.json()
     if not response.ok:
         raise click.ClickException(str(answer.get("detail", response.reason)))
     return answer

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from deploy.app_store import server_api
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
-from deploy.doctor.server_api import RIGHT_KEY, complaint, server_api
+from deploy.doctor.server_api import NO_KEY, RIGHT_KEY, complaint, usable_key
 from deploy.told import Told, told
 from shared.apps import App
 from shared.clock import Clock, from_unix_ms, rfc3339
@@ -150,9 +151,9 @@ def check_arrival(
     clock: Clock,
 ) -> list[Finding]:
     """Asks the store for a test notification and watches it arrive, `wait_s` at the longest."""
-    api = server_api(app, settings=settings, clock=clock)
-    if api is None:
-        return [unchecked(name, "no API key that can be used")]
+    key = usable_key(app)
+    if key is None:
+        return [unchecked(name, NO_KEY)]
     engine = connect_engine(
         database_url, role=None, pool_size=1, application_name="doctor", timeout_s=INTERACTIVE_TIMEOUT_S
     )
@@ -163,8 +164,9 @@ def check_arrival(
         )
 
     try:
-        watch = _Watch(app=app, environment=environment, api=api, in_journal=in_journal, clock=clock)
-        return [verdict(name, watch.wait(wait_s))]
+        with server_api(app, key, settings=settings, clock=clock) as api:
+            watch = _Watch(app=app, environment=environment, api=api, in_journal=in_journal, clock=clock)
+            return [verdict(name, watch.wait(wait_s))]
     except DatabaseUnavailable:
         return [unchecked(name, "no database to watch it arrive in")]
     except ServerApiError as error:

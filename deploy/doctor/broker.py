@@ -28,7 +28,7 @@ def check_broker(url: str) -> list[Finding]:
             return [*_server(channel), _queues(channel)]
         except _errors(connection) as error:
             return [
-                failed(NAME, f"it does not answer: {type(error).__name__}", "start it, or mend PURSER_BROKER_URL"),
+                failed(NAME, f"it cannot be used: {_kind(error)}", "start it, or mend PURSER_BROKER_URL"),
                 unchecked("queues", "no broker"),
             ]
 
@@ -49,6 +49,11 @@ def check_workers(url: str) -> list[Finding]:
 
 def _errors(connection: Any) -> tuple[type[Exception], ...]:
     return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+
+def _kind(error: Exception) -> str:
+    """`AuthenticationError`, `ConnectionError`: what is behind kombu's own. Its message may hold the URL."""
+    return type(error.__cause__ or error).__name__
 
 
 def _server(channel: Any) -> Iterable[Finding]:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings
 
 from deploy.addresses import known_environment
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
@@ -20,7 +16,6 @@ from notifier.settings import NotifierSettings
 from shared.apps import Apps, AppsInvalid, load_apps
 from shared.catalog import Catalog, CatalogInvalid, load_catalog
 from shared.settings import (
-    EXAMPLE_SECRETS,
     AppsSettings,
     BrokerSettings,
     DatabaseSettings,
@@ -28,11 +23,10 @@ from shared.settings import (
     ProcessSettings,
     TrustSettings,
     WorkerSettings,
+    examine,
 )
 from simulator.settings import SimulatorSettings
 from verifier.settings import StoreSettings, VerifierSettings
-
-S = TypeVar("S", bound=BaseSettings)
 
 READ_BY: Mapping[str, type[Piece]] = {
     "simulator": SimulatorSettings,
@@ -41,6 +35,7 @@ READ_BY: Mapping[str, type[Piece]] = {
     "courier": WorkerSettings,
     "verifier": VerifierSettings,
     "verifier-store": VerifierSettings,
+    "verifier-lookups": VerifierSettings,
     "ledger": LedgerSettings,
     "notifier": NotifierSettings,
     "webhooks": NotifierSettings,
@@ -69,26 +64,26 @@ class Configuration:
 
 def read_configuration(processes: Iterable[str]) -> tuple[Configuration, list[Finding]]:
     """What these processes would read, beside a `purser up` or alone; and what is wrong with it."""
-    stack, problems = load(StackSettings, {})
+    stack, problems = examine(StackSettings)
     given: Mapping[str, str] = {}
     if stack is not None:
         try:
             given = known_environment(stack)
         except DeployError as error:
             problems.append(str(error))
-    process, _ = load(ProcessSettings, given)
+    process, _ = examine(ProcessSettings, given)
     production = process is not None and process.production
     names = [name for name in processes if not (production and name == "simulator")]
     findings = [_of_the_stack(problems)] if problems else []
     findings += _of_the_processes(names, given)
-    files, _ = load(AppsSettings, given)
+    files, _ = examine(AppsSettings, given)
     apps, apps_finding = _apps(files)
     catalog, catalog_finding = _catalog(files)
-    gateway, _ = load(GatewaySettings, given)
-    store, _ = load(StoreSettings, given)
-    trust, _ = load(TrustSettings, given)
-    database, _ = load(DatabaseSettings, given)
-    broker, _ = load(BrokerSettings, given)
+    gateway, _ = examine(GatewaySettings, given)
+    store, _ = examine(StoreSettings, given)
+    trust, _ = examine(TrustSettings, given)
+    database, _ = examine(DatabaseSettings, given)
+    broker, _ = examine(BrokerSettings, given)
     configuration = Configuration(
         production=production,
         stack=stack,
@@ -103,33 +98,6 @@ def read_configuration(processes: Iterable[str]) -> tuple[Configuration, list[Fi
     return configuration, [*findings, apps_finding, catalog_finding]
 
 
-def load(settings_class: type[S], given: Mapping[str, str]) -> tuple[S | None, list[str]]:
-    """The settings from the environment and the variables given besides, or a sentence per variable that is bad.
-
-    `shared.settings.read` says the same, and ends the process with it.
-    """
-    values: dict[str, Any] = {name.removeprefix("PURSER_").lower(): value for name, value in given.items()}
-    try:
-        settings = settings_class(**values)
-    except ValidationError as error:
-        return None, [f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
-    if isinstance(settings, ProcessSettings) and settings.production:
-        return settings, [f"{name} holds an example's secret, in production" for name in _examples(settings)]
-    return settings, []
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    return "PURSER_" + "_".join(str(part) for part in location).upper()
-
-
-def _examples(settings: BaseSettings) -> list[str]:
-    return [
-        _variable((name,))
-        for name, value in settings
-        if isinstance(value, SecretStr) and any(secret in value.get_secret_value() for secret in EXAMPLE_SECRETS)
-    ]
-
-
 def _of_the_stack(problems: list[str]) -> Finding:
     return failed("settings", "; ".join(problems), "set the variables that are named")
 
@@ -139,7 +107,7 @@ def _of_the_processes(names: Iterable[str], given: Mapping[str, str]) -> list[Fi
     refused: dict[str, list[str]] = {}
     well = []
     for name in names:
-        _, problems = load(READ_BY[name], given)
+        _, problems = examine(READ_BY[name], given)
         for problem in problems:
             refused.setdefault(problem, []).append(name)
         if not problems:

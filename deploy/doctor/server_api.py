@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deploy.app_store import server_api
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
 from shared.apps import App
 from shared.clock import Clock
 from shared.events import Environment
-from verifier.apple.keys import SigningKeyInvalid, read_signing_key
-from verifier.apple.pace import Pace
+from verifier.apple.keys import SigningKey, SigningKeyInvalid, read_signing_key
 from verifier.apple.refusals import (
     UNAUTHORIZED,
     ServerApiError,
@@ -18,44 +18,31 @@ from verifier.apple.refusals import (
     ServerApiUnavailable,
 )
 from verifier.apple.server_api import ServerApi
-from verifier.apple.transport import Transport, store_session
 from verifier.settings import StoreSettings
 
 NO_TRANSACTION = "0"
 """The App Store has none of this id: what it says to that shows that it took the key."""
 
+NO_KEY = "no API key that can be used"
 RIGHT_KEY = "issuer_id, key_id, private_key_file and bundle_id of the apps file, as App Store Connect has them"
 
 
-def server_api(app: App, *, settings: StoreSettings, clock: Clock) -> ServerApi | None:
-    """The API as this app; None when it has no key that can be used (its own line says so)."""
+def usable_key(app: App) -> SigningKey | None:
+    """The key of an app; None when it has none that can be used (its own line says so)."""
     try:
-        key = read_signing_key(app)
+        return read_signing_key(app)
     except SigningKeyInvalid:
         return None
-    if key is None:
-        return None
-    return ServerApi(
-        keys={app.id: key},
-        transport=Transport(
-            session=store_session(connections=2),
-            connect_timeout_s=settings.store_connect_timeout_s,
-            read_timeout_s=settings.store_read_timeout_s,
-        ),
-        production_url=settings.apple_api_url,
-        sandbox_url=settings.apple_api_sandbox_url,
-        pace=Pace(share=settings.apple_api_share, clock=clock),
-        clock=clock,
-    )
 
 
 def check_server_api(app: App, *, settings: StoreSettings, clock: Clock) -> list[Finding]:
     """One finding for production, one for the sandbox."""
-    api = server_api(app, settings=settings, clock=clock)
     environments: Sequence[Environment] = ("production", "sandbox")
-    if api is None:
-        return [unchecked(_name(app, environment), "no API key that can be used") for environment in environments]
-    answers = {environment: _answer(api, app, environment) for environment in environments}
+    key = usable_key(app)
+    if key is None:
+        return [unchecked(_name(app, environment), NO_KEY) for environment in environments]
+    with server_api(app, key, settings=settings, clock=clock) as api:
+        answers = {environment: _answer(api, app, environment) for environment in environments}
     sandbox_takes_it = isinstance(answers["sandbox"], ServerApiRejected)
     return [
         _read(_name(app, environment), answer, sandbox_takes_it=sandbox_takes_it)

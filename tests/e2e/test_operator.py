@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.stack import child_environment, wait_until
-from tests.support.system import System
+from tests.support.stack import as_environment, child_environment, wait_until
+from tests.support.system import System, running_system
 
 pytestmark = pytest.mark.slow
 
 
 def purser(system: System, *arguments: str, code: int = 0) -> str:
-    """What a command prints; it has to end with this code."""
-    addresses = system.stack.addresses
-    environment = child_environment() | {
-        "PURSER_DATABASE_URL": addresses.database_url,
-        "PURSER_BROKER_URL": addresses.broker_url,
-        "PURSER_SIMULATOR_PORT": str(system.settings.simulator_port),
-        "PURSER_APPS_FILE": str(system.settings.apps_file),
-    }
+    """What a command prints, called beside the running system; it has to end with this code."""
     program = Path(sys.executable).parent / "purser"
     ended = subprocess.run(
-        [program, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [program, *arguments],
+        env=child_environment() | as_environment(system.settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "Traceback" not in ended.stderr
     assert ended.returncode == code, ended.stdout + ended.stderr
@@ -70,3 +72,68 @@ def test_the_simulator_buys_and_refunds_from_the_command_line(system: System) ->
 def test_the_files_are_checked_and_an_unknown_subject_is_said_to_be_one(system: System) -> None:
     assert json.loads(purser(system, "catalog", "check", "--json"))["products"] == {"game": 5}
     purser(system, "timeline", "pur_nothing", code=1)
+
+
+@pytest.fixture(scope="module")
+def own_system() -> Iterator[System]:
+    """One whose configuration is changed, and whose processes are started again with it."""
+    with running_system() as running:
+        yield running
+
+
+def configure(system: System, *changes: tuple[str, str]) -> None:
+    """What an operator does: edits the apps file, and starts what reads it again. The store is not told."""
+    text = system.settings.apps_file.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    system.settings.apps_file.write_text(text, encoding="utf-8")
+    before = {name: system.pid(name) for name in ("verifier-store", "verifier-lookups")}
+    for pid in before.values():
+        os.kill(pid, signal.SIGTERM)
+    for name, pid in before.items():
+        wait_until(partial(_is_another, system, name, pid), within_s=60, what=f"{name} started again")
+
+
+def _is_another(system: System, name: str, pid: int) -> bool:
+    return system.pid(name) != pid
+
+
+WRONG = [("example-shared-secret", "of-another-app"), ("EXAMPLE000", "REVOKED000")]
+
+
+def test_what_waits_for_a_wrong_secret_and_a_wrong_key_completes_once_they_are_mended(own_system: System) -> None:
+    """The store's 21004 and 401 are the operator's fault: nobody is rejected for them, and nothing has to be bought or
+    posted again."""
+    system = own_system
+    configure(system, *WRONG)
+    token = system.get("/v1/users/me/account-token", user_id="by-id").json()["app_account_token"]
+    with_a_subscription = system.buy("com.example.game.vip.monthly")  # for other receipts no secret is asked for
+    by_id = system.buy(app_account_token=token)
+    posted = {
+        "by-receipt": {name: with_a_subscription[name] for name in ("transaction_id", "receipt")},
+        "by-id": {"transaction_id": by_id["transaction_id"]},
+    }
+    ids = {user: system.post_until_accepted(user, body) for user, body in posted.items()}
+
+    seen = {user: system.purchase(purchase, user_id=user) for user, purchase in ids.items()}
+    assert {(one["status"], one["rejection"]) for one in seen.values()} == {("parked", None)}
+    stuck = {row["subject"]: row for row in json.loads(purser(system, "parked", "list", "--json", code=1))}
+    assert stuck[ids["by-receipt"]]["error"].startswith("verifyReceipt 21004: ")
+    assert stuck[ids["by-id"]]["error"].startswith("the App Store Server API 401: ")
+    assert "21004" in purser(system, "timeline", ids["by-receipt"])
+    doctor = {
+        finding["check"]: (finding["outcome"], finding["found"])
+        for finding in json.loads(purser(system, "doctor", "--json", code=1))["findings"]
+    }
+    assert doctor["Server API game production"] == ("failed", "401: it does not take the key")
+    assert doctor["deliveries"][0] == "warning"
+    assert "21004" in doctor["deliveries"][1]
+
+    configure(system, *((wrong, right) for right, wrong in WRONG))
+    assert "2 due again" in purser(system, "parked", "retry", "--all")
+    for user, purchase in ids.items():
+        assert system.purchase(purchase, user_id=user, status="completed")["rejection"] is None
+    assert (system.gems("by-receipt"), system.gems("by-id")) == (300, 100)
+    assert purser(system, "parked", "list") == "nothing is parked\n"
+    purser(system, "doctor")

@@ -243,3 +243,33 @@ def test_of_several_apps_one_has_to_be_named(terminal: Terminal) -> None:
     assert "name one of the apps with --app: game, other" in terminal.run("transaction", "1", code=1)
     assert "there is no app 'gmae'; there are: game, other" in terminal.run("transaction", "1", "--app", "gmae", code=1)
     assert "app 'other' has no key" in terminal.run("transaction", "1", "--app", "other", code=1)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("APPLE_API_SHARE", "half"),
+        ("APPLE_API_SHARE", "0"),
+        ("APPLE_API_URL", "api.storekit.apple.com"),
+        ("APPLE_API_SANDBOX_URL", "ftp://127.0.0.1"),
+        ("APPLE_VERIFY_RECEIPT_URL", "https://"),
+        ("APPLE_VERIFY_RECEIPT_SANDBOX_URL", "https://a store/verifyReceipt"),
+        ("STORE_READ_TIMEOUT_S", "never"),
+        ("APPLE_OCSP", "perhaps"),
+        ("APPLE_ROOT_SHA256", "zz"),
+    ],
+)
+def test_a_setting_that_is_nonsense_is_named_in_one_sentence(
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(f"PURSER_{variable}", value)
+    with pytest.raises(SystemExit) as ended:
+        terminal.run("transaction", "1")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"purser: PURSER_{variable}")
+    assert said.count("\n") == 1

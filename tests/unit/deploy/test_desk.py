@@ -37,3 +37,9 @@ def test_on_a_narrow_terminal_an_event_id_stays_whole(
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) > 2
     assert EVENT_ID in shown[1]
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user's id is what the app says that it is, and an error may quote an apps file."""
+    show([Row("al[/i]ce", "[red]: see [apps.apple]")], COLUMNS, as_json=False, empty="")
+    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=1) == ["al[/i]ce", "[red]: see [apps.apple]"]

@@ -106,7 +106,7 @@ def test_production_refuses_an_examples_secret_within_a_url_too(monkeypatch: pyt
     monkeypatch.setenv("PURSER_DATABASE_URL", "postgresql://purser:example-only-password-change-me@postgres/purser")
     known, findings = read_configuration(PROCESSES)
     assert known.production
-    assert "PURSER_DATABASE_URL holds an example's secret, in production" in {finding.found for finding in findings}
+    assert any(finding.found.startswith("PURSER_DATABASE_URL holds an example's secret") for finding in findings)
 
 
 @pytest.mark.usefixtures("complete")

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.commands.simulate import command
+from deploy.errors import StackInvalid
 from simulator.app import build, serve
 from tests.support.notification_receiver import Receiver, receiver
 from tests.support.served import served
@@ -53,9 +54,22 @@ def test_faults_are_put_shown_and_taken_away_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "said"), [("x", "not JSON"), ("[]", "not a JSON object"), ('{"api": {"status": 1}}', "api.status")]
+    ("faults", "said"),
+    [
+        ("x", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"api": {"status": 1}}', "api.status"),
+        ('{"verify_recepit": {}}', "verify_recepit"),
+    ],
 )
 def test_bad_faults_are_refused_with_a_sentence(faults: str, said: str) -> None:
     done = CliRunner().invoke(command, ["faults", faults])
     assert done.exit_code != 0
     assert said in done.output
+
+
+def test_that_something_else_answers_is_said(hook: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its port, by accident: not with a stack trace."""
+    monkeypatch.setenv("PURSER_SIMULATOR_PORT", str(urlsplit(hook.url).port))
+    with pytest.raises(StackInvalid, match="is no simulator"):
+        CliRunner().invoke(command, ["faults"], catch_exceptions=False)
