@@ -30,14 +30,15 @@ class TransactionKey(NamedTuple):
 class Record:
     """A store transaction: its owner, once somebody has claimed it; the store's newest statement; what is refunded.
 
-    `account_token` is kept only where it may tell the owner: not for what a family member shares. A statement that has
-    none does not take it away: a receipt does not show the account token of a consumable.
+    `account_token` is kept only where it may tell the owner: not for what a family member shares. It is that of the
+    newest statement that has one (`token_signed_at`): a receipt does not show the account token of a consumable.
     """
 
     key: TransactionKey
     user_id: UserId | None = None
     purchase_id: PurchaseId | None = None
     account_token: UUID | None = None
+    token_signed_at: datetime | None = None
     signed_at: datetime | None = None
     refunded_milli: int = 0
     statement: StoreTransaction | None = None
@@ -54,15 +55,19 @@ class Record:
 
     def stated(self, statement: AppleTransaction) -> Record:
         """After a statement of the store: of two, the one that was signed later counts."""
-        transaction = statement.transaction
-        if self.signed_at is not None and self.signed_at >= transaction.signed_at:
-            return replace(self, account_token=self.account_token or _token(statement))
-        return replace(
-            self,
-            statement=transaction,
-            signed_at=transaction.signed_at,
-            account_token=_token(statement) or self.account_token,
-        )
+        record = self._with_token(statement)
+        signed_at = statement.transaction.signed_at
+        if self.signed_at is not None and self.signed_at >= signed_at:
+            return record
+        return replace(record, statement=statement.transaction, signed_at=signed_at)
+
+    def _with_token(self, statement: AppleTransaction) -> Record:
+        token, signed_at = statement.app_account_token, statement.transaction.signed_at
+        if token is None or statement.in_app_ownership_type != "PURCHASED":
+            return self
+        if self.token_signed_at is not None and self.token_signed_at >= signed_at:
+            return self
+        return replace(self, account_token=token, token_signed_at=signed_at)
 
     def claimed(self, user_id: UserId) -> Record:
         """After a claim that was found good. The first claimant is the owner, for good."""
@@ -78,7 +83,3 @@ class Record:
     def refunded(self, percentage_milli: int) -> Record:
         """After a refund; partial ones are told as the whole that is refunded by then."""
         return replace(self, refunded_milli=max(self.refunded_milli, percentage_milli))
-
-
-def _token(statement: AppleTransaction) -> UUID | None:
-    return statement.app_account_token if statement.in_app_ownership_type == "PURCHASED" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -76,10 +77,10 @@ def _notified(
     if (refused := check_inner(notification, transaction, renewal_info)) is not None:
         raise Parked(f"{told}: {refused.detail}")
     assert transaction is not None  # check_inner: nothing is acted on without one
-    revocation = transaction.revocation
-    if intent.action == "refund" and revocation is None:
-        revocation = Revocation(at=notification.signed_at or now, reason="unstated")
-    return Statement(event, transaction, revocation=revocation)
+    if intent.action == "refund" and transaction.revocation is None:
+        unstated = Revocation(at=notification.signed_at or now, reason="unstated")
+        transaction = replace(transaction, revocation=unstated)
+    return Statement(event, transaction)
 
 
 def _transaction(

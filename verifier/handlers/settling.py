@@ -31,8 +31,7 @@ class Statement:
     """An authentic statement about this app's transaction, and what became of it.
 
     `claimant` is who claims it (None: it is a fact, and its account token may tell whose); a claim that is `told` gets
-    its rejection too, and one that is not `proven` needs the account token to say the same. `revocation` is what the
-    store took back, if it says so.
+    its rejection too, and one that is not `proven` needs the account token to say the same.
     """
 
     event: Event[Payload]
@@ -41,7 +40,6 @@ class Statement:
     claimed_id: TransactionId | None = None
     told: bool = False
     proven: bool = True
-    revocation: Revocation | None = None
 
     @classmethod
     def claimed(
@@ -61,7 +59,6 @@ class Statement:
             claimed_id=claimed_id,
             told=told,
             proven=proven,
-            revocation=transaction.revocation,
         )
 
     @property
@@ -131,9 +128,10 @@ def _meet(statement: Statement, record: Record, holders: Holders, now: datetime)
         elif record.user_id is None:
             record = record.claimed(claimant)
             drafts.append(verified(statement.event, record, now))
-    if statement.revocation is not None and statement.revocation.percentage_milli > record.refunded_milli:
-        record = record.refunded(statement.revocation.percentage_milli)
-        drafts.append(_refund(statement, statement.revocation, record, now))
+    revocation = statement.transaction.revocation
+    if revocation is not None and revocation.percentage_milli > record.refunded_milli:
+        record = record.refunded(revocation.percentage_milli)
+        drafts.append(_refund(statement, revocation, record, now))
     return record, drafts
 
 

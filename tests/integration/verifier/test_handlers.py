@@ -372,6 +372,15 @@ class TestNotifications:
         assert told.payload.percentage_milli == 40_000
         assert said(desk.handle(posted(store, "alice", claims))) == ["purchase.verified"]
 
+    def test_a_refund_that_tells_no_date_takes_back_what_it_is_the_first_to_tell_of(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        """The account token would make it a purchase; it is none any more."""
+        desk.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        assert said(desk.handle(notified(store, "REFUND", claims))) == ["refund.received"]
+        assert code(desk.handle(posted(store, "alice", claims))) == "already_refunded"
+
     def test_a_charge_with_no_owner_waits_for_its_claimant(self, desk: Desk, store: AppStore) -> None:
         claims = store.transaction()
         assert desk.handle(notified(store, "ONE_TIME_CHARGE", claims)) == []

@@ -226,6 +226,26 @@ def test_one_owner_who_is_no_stranger_and_one_grant_whatever_happens_in_whatever
         connection.rollback()
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_account_token_is_that_of_the_newest_statement_that_has_one(
+    desk: Desk, store: AppStore, connection: Connection, order: tuple[int, ...]
+) -> None:
+    """Apple lets an app change it, and a receipt does not show it."""
+    first, second = uuid5(TOKEN, f"first {order}"), uuid5(TOKEN, f"second {order}")
+    claims = store.transaction()
+    statements = [
+        claims | {"signedDate": claims["signedDate"] + number} | ({"appAccountToken": str(token)} if token else {})
+        for number, token in enumerate([first, second, None])
+    ]
+    for number in order:
+        desk.handle(notified(store, "ONE_TIME_CHARGE", statements[number]))
+    row = connection.exec_driver_sql(
+        "select account_token from verifier.store_transaction where transaction_id = %(id)s",
+        {"id": claims["transactionId"]},
+    ).one()
+    assert row == (second,)
+
+
 @examples
 @given(data=st.data(), bought_for_alice=st.booleans(), with_bob=st.booleans())
 def test_the_same_facts_in_another_order_end_in_the_same_record(
