@@ -82,10 +82,10 @@ def _number(carrier: Mapping[str, Any]) -> int | None:
 
 def _is_sandbox(carrier: Mapping[str, Any]) -> bool:
     """An external purchase token has no environment; its id says it (Apple, externalPurchaseId)."""
-    token = carrier.get("externalPurchaseId")
-    if isinstance(token, str):
+    environment, token = carrier.get("environment"), carrier.get("externalPurchaseId")
+    if environment is None and isinstance(token, str):
         return token.startswith(_SANDBOX_MARK)
-    return bool(carrier.get("environment") == "Sandbox")
+    return bool(environment == "Sandbox")
 
 
 def _text(claims: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str | None:

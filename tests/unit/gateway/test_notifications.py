@@ -50,6 +50,7 @@ def test_whatever_a_notification_carries_names_its_app(claims: dict[str, Any], a
         {"data": {**PRODUCTION, "bundleId": "com.example.other"}},
         {"data": {**PRODUCTION, "bundleId": ["com.example.game"]}},
         {"data": {**PRODUCTION, "appAppleId": 2}},
+        {"data": {**PRODUCTION, "appAppleId": 2, "externalPurchaseId": "SANDBOX_1"}},
         {"data": {"appAppleId": 2, "environment": "Production"}},
         {"data": {"appAppleId": True, "environment": "Production"}},
         {"data": {"appAppleId": None, "environment": "Sandbox"}},
