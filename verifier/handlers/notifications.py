@@ -39,7 +39,7 @@ def receive_notifications(
     apps: Apps,
     now: datetime,
 ) -> Handled:
-    """Each is verified again, with all that is signed inside it where it is acted on, and what it says meets our record.
+    """Each is verified again, with all that is signed inside what is acted on, and what it says meets our record.
 
     The gateway let it in, so it is no stranger's: one that does not hold is parked, and somebody should look at it.
     """
