@@ -40,7 +40,7 @@ _CURVES: Mapping[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "k256": ec.SE
 class Certificate:
     """How to make one certificate. `ca` None leaves out basicConstraints, `key_usage` None leaves out keyUsage.
 
-    `name` empty: an empty subject. `ocsp_url`: where its revocation is asked about. `extensions`: further ones, and
+    `name` empty: an empty subject; `organization` empty: none in it. `ocsp_url`: where its revocation is asked about. `extensions`: further ones, and
     whether each is critical.
     """
 
@@ -56,6 +56,7 @@ class Certificate:
     authority_key_identifier: Literal["right", "wrong", "right key, right serial", "right key, wrong serial"] | None = (
         "right"
     )
+    organization: str = ""
     ocsp_url: str | None = None
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ()
     hash: type[hashes.SHA224] | type[hashes.SHA256] | type[hashes.SHA384] = hashes.SHA384
@@ -101,8 +102,8 @@ def issue(recipe: Certificate, *, issuer: Issued | None = None) -> Issued:
     issuer_key = issuer.key if issuer else key
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_name(recipe.name))
-        .issuer_name(issuer.certificate.subject if issuer else _name(recipe.name))
+        .subject_name(_name(recipe))
+        .issuer_name(issuer.certificate.subject if issuer else _name(recipe))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(recipe.not_before)
@@ -166,12 +167,13 @@ def _new_key(kind: KeyKind) -> PrivateKey:
     return ec.generate_private_key(_CURVES[kind])
 
 
-def _name(common_name: str) -> x509.Name:
-    if not common_name:
+def _name(recipe: Certificate) -> x509.Name:
+    if not recipe.name:
         return x509.Name([])
-    return x509.Name(
-        [x509.NameAttribute(NameOID.COUNTRY_NAME, "US"), x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    )
+    attributes = [(NameOID.COUNTRY_NAME, "US"), (NameOID.COMMON_NAME, recipe.name)]
+    if recipe.organization:
+        attributes.append((NameOID.ORGANIZATION_NAME, recipe.organization))
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,6 +361,7 @@ CASES = (
     chain_case("an intermediate that limits names, critically", JwsUntrusted,
                intermediate=replace(INTERMEDIATE, extensions=((names(excluded="Another"), True),))),
     chain_case("a leaf without a subject", JwsUntrusted, leaf=replace(LEAF, name="")),
+    chain_case("a leaf whose name takes more than 127 bytes", None, leaf=replace(LEAF, organization="Test " * 40)),
     Case("a leaf whose name is not UTF-8", JwsUntrusted, leaf_that_says(b"Test Receipt", b"Test\xffReceipt")),
     Case("a leaf whose name is no text", JwsUntrusted, leaf_that_says(b"\x0c\x14Test R", b"\x04\x14Test R")),
     chain_case("a leaf with an empty list of other names", JwsUntrusted,
