@@ -40,8 +40,8 @@ _CURVES: Mapping[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "k256": ec.SE
 class Certificate:
     """How to make one certificate. `ca` None leaves out basicConstraints, `key_usage` None leaves out keyUsage.
 
-    `name` empty: an empty subject; `organization` empty: none in it. `ocsp_url`: where its revocation is asked about. `extensions`: further ones, and
-    whether each is critical.
+    `name` empty: an empty subject. `organization` empty: none in it. `ocsp_url`: where its revocation is asked about.
+    `extensions`: further ones, and whether each is critical.
     """
 
     name: str
