@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
-import io
-import socket
-import time
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from requests import PreparedRequest, Request, RequestException, Response
-from requests.adapters import HTTPAdapter
 from requests.exceptions import ConnectTimeout, ReadTimeout
 from standardwebhooks import Webhook
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
 from notifier.domain import Answer, Message, read_retry_after
 from shared.clock import Clock
+from shared.punctual import PunctualAdapter
 
 USER_AGENT: Final = "Purser-Webhooks"
 HOSTS_MAX: Final = 256
@@ -42,7 +37,7 @@ class WebhookPoster:
         self._clock = clock
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
-        self._adapter = _Adapter(pool_connections=HOSTS_MAX, pool_maxsize=CALLS_MAX)
+        self._adapter = PunctualAdapter(pool_connections=HOSTS_MAX, pool_maxsize=CALLS_MAX)
 
     def close(self) -> None:
         """Closes the connections that are kept."""
@@ -104,66 +99,3 @@ def _beginning(body: HTTPResponse) -> str:
     except (HTTPError, OSError):
         return ""
     return read[:ANSWER_BYTES_KEPT].decode("utf-8", "replace").replace("\x00", "�")  # PostgreSQL's text has no NUL
-
-
-# ---- a limit on the whole answer --------------------------------------------------------------------------------
-# A socket's time-out starts anew with each read, so an endpoint that sends a byte now and then could hold a thread for
-# ever. Here each read of an answer gets what is left of the time that the whole of it has.
-
-
-class _UntilThen(io.RawIOBase):
-    """Reads from a socket until a moment of `time.monotonic`, which is what a socket's time-out goes by as well."""
-
-    def __init__(self, sock: socket.socket, until: float) -> None:
-        self._socket = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._until = until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left_s = self._until - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("timed out")
-        self._socket.settimeout(left_s)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _TimedAnswer(http.client.HTTPResponse):
-    """An answer that has to be there, body and all, before the time that its connection was given is over."""
-
-    def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
-        super().__init__(sock, *arguments, **named)
-        timeout_s = sock.gettimeout()  # set by urllib3 a moment ago: what connecting and sending have left
-        if timeout_s is not None:
-            self.fp.close()
-            self.fp = io.BufferedReader(_UntilThen(sock, time.monotonic() + timeout_s))
-
-
-class _Connection(HTTPConnection):
-    response_class = _TimedAnswer
-
-
-class _SecureConnection(HTTPSConnection):
-    response_class = _TimedAnswer
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-class _Adapter(HTTPAdapter):
-    """requests' adapter with the connections above."""
-
-    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
-        super().init_poolmanager(*arguments, **named)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}

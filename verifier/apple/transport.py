@@ -4,21 +4,15 @@ stands on. What an answer means is read elsewhere.
 
 from __future__ import annotations
 
-import http.client
-import io
-import socket
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
+
+from shared.punctual import PunctualAdapter
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 """A receipt's transaction is about 700 bytes, a signed one about 6 KiB, and of those a page holds 20."""
@@ -86,7 +80,7 @@ def store_session(*, connections: int) -> requests.Session:
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.auth = _as_it_is
     for scheme in ("https://", "http://"):
-        session.mount(scheme, _PunctualAdapter(pool_maxsize=connections, max_retries=0))
+        session.mount(scheme, PunctualAdapter(pool_maxsize=connections, max_retries=0))
     return session
 
 
@@ -108,66 +102,3 @@ def _whole_body(response: requests.Response) -> bytes:
         if len(body) > ANSWER_BYTES_MAX:
             raise StoreUnreachable("the store's answer is too long")
     return bytes(body)
-
-
-# ---- one time limit for a whole answer ------------------------------------------------------------------------------
-# A socket's own time-out begins anew with each byte. Whoever sends one now and then, in a header or in the length of a
-# chunk, would hold a thread for as long as he likes.
-
-
-class _Punctual(io.RawIOBase):
-    """The bytes of a socket until one moment, which is the socket's time-out from now; then TimeoutError."""
-
-    def __init__(self, source: io.RawIOBase, connection: socket.socket) -> None:
-        self._source = source
-        self._connection = connection
-        self._until_s = time.monotonic() + (connection.gettimeout() or threading.TIMEOUT_MAX)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left_s = self._until_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the answer takes too long")
-        self._connection.settimeout(left_s)  # urllib3 sets it anew for the next request on this connection
-        return self._source.readinto(buffer)
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
-
-class _PunctualResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Punctual(self.fp.detach(), sock))
-
-
-class _PunctualConnection(HTTPConnection):
-    response_class = _PunctualResponse
-
-
-class _PunctualTlsConnection(HTTPSConnection):
-    response_class = _PunctualResponse
-
-
-class _PunctualPool(HTTPConnectionPool):
-    ConnectionCls = _PunctualConnection
-
-
-class _PunctualTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _PunctualTlsConnection
-
-
-class _PunctualAdapter(HTTPAdapter):
-    """Its connections, those through a proxy too, read punctually."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PunctualPool, "https": _PunctualTlsPool}
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
-        return manager
