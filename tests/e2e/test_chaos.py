@@ -15,6 +15,7 @@ import pytest
 import redis
 import requests
 
+from tests.support.processes import runs
 from tests.support.stack import wait_until
 from tests.support.system import System, at_once, running_system
 
@@ -167,12 +168,12 @@ def test_a_worker_that_is_told_to_stop_while_the_store_keeps_it_waiting_goes_soo
 ) -> None:
     system.faults(verify_receipt={"delay_ms": 3_000})
     bought = at_once(lambda _: system.buy(), list(range(RECEIPTS_WAITING)))
-    worker = psutil.Process(system.pid("verifier-store"))
+    worker = system.pid("verifier-store")
     bodies = [{"transaction_id": each["transaction_id"], "receipt": each["receipt"]} for each in bought]
     accepted = at_once(lambda body: system.post_until_accepted("patient", body), bodies)
     wait_until(lambda: _handed_to_the_store(system) == RECEIPTS_WAITING, what="all of them being asked about")
-    worker.terminate()
-    worker.wait(STOPS_WITHIN_S)  # raises when it does not
+    os.kill(worker, signal.SIGTERM)
+    wait_until(lambda: not runs(worker), within_s=STOPS_WITHIN_S, what="the worker's end")  # its parent waits for it
     system.faults()
     for purchase_id in accepted:
         assert system.purchase(purchase_id, user_id="patient", status="completed")
