@@ -110,11 +110,11 @@ def command() -> None:
 @asking
 def transaction(transaction_id: str, app_id: str | None, environment: Environment, as_json: bool) -> None:
     """One transaction."""
-    from deploy.app_store import app_store
-
-    with app_store(app_id) as desk:
-        signed = desk.api.transaction(transaction_id, app=desk.app, environment=environment)
-        _show_transactions(desk, [signed], as_json=as_json)
+    _show_transactions(
+        app_id,
+        lambda desk: [desk.api.transaction(transaction_id, app=desk.app, environment=environment)],
+        as_json=as_json,
+    )
 
 
 @command.command()
@@ -122,11 +122,11 @@ def transaction(transaction_id: str, app_id: str | None, environment: Environmen
 @asking
 def history(transaction_id: str, app_id: str | None, environment: Environment, as_json: bool) -> None:
     """All transactions of the customer who has this one, finished and refunded ones too."""
-    from deploy.app_store import app_store
-
-    with app_store(app_id) as desk:
-        signed = desk.api.history(transaction_id, app=desk.app, environment=environment)
-        _show_transactions(desk, signed, as_json=as_json)
+    _show_transactions(
+        app_id,
+        lambda desk: desk.api.history(transaction_id, app=desk.app, environment=environment),
+        as_json=as_json,
+    )
 
 
 @command.command()
@@ -134,11 +134,11 @@ def history(transaction_id: str, app_id: str | None, environment: Environment, a
 @asking
 def refunds(transaction_id: str, app_id: str | None, environment: Environment, as_json: bool) -> None:
     """All refunded transactions of the customer who has this one."""
-    from deploy.app_store import app_store
-
-    with app_store(app_id) as desk:
-        signed = desk.api.refunds(transaction_id, app=desk.app, environment=environment)
-        _show_transactions(desk, signed, as_json=as_json)
+    _show_transactions(
+        app_id,
+        lambda desk: desk.api.refunds(transaction_id, app=desk.app, environment=environment),
+        as_json=as_json,
+    )
 
 
 @command.command()
@@ -200,8 +200,12 @@ def test_notification(wait: bool, app_id: str | None, environment: Environment, 
         raise click.ClickException(f"it did not arrive: {row.attempts}")
 
 
-def _show_transactions(desk: Desk, signed: Iterable[str], *, as_json: bool) -> None:
-    rows = [_transaction(desk, token) for token in signed]
+def _show_transactions(app_id: str | None, ask: Callable[[Desk], Iterable[str]], *, as_json: bool) -> None:
+    """What the store answers with signed transactions."""
+    from deploy.app_store import app_store
+
+    with app_store(app_id) as desk:
+        rows = [_transaction(desk, token) for token in ask(desk)]
     columns = ["transaction_id", "product_id", "type", "quantity", "purchased_at", "revoked_at", "environment"]
     show(rows, [*columns, "verified"], as_json=as_json, empty="no transactions")
     _end([row.verified for row in rows])

@@ -26,7 +26,7 @@ about certificates either.
 """
 
 from shared.jws.anchors import TrustAnchors
-from shared.jws.chain import CertificateChain
+from shared.jws.chain import CERTIFICATE_ERRORS, CertificateChain
 from shared.jws.errors import JwsError, JwsMalformed, JwsUnconfirmed, JwsUntrusted, TrustAnchorInvalid
 from shared.jws.token import TOKEN_LENGTH_MAX
 from shared.jws.verifier import (
@@ -40,6 +40,7 @@ from shared.jws.verifier import (
 )
 
 __all__ = [
+    "CERTIFICATE_ERRORS",
     "CHAIN_TTL_S",
     "EXPIRED_CHAIN_WINDOW_S",
     "FUTURE_SKEW_S_MAX",

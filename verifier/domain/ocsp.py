@@ -13,11 +13,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID
+
+from shared.jws import CERTIFICATE_ERRORS
 
 SKEW: Final = timedelta(seconds=60)
 """How far the responder's clock and ours may be apart; as in Apple's library."""
@@ -28,15 +30,6 @@ RESPONDERS_MAX: Final = 4
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _CRITICAL_UNDERSTOOD: Final = frozenset(
     {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
-)
-# What the parser raises on certificates and answers that are damaged, or that it does not know
-_PARSER_ERRORS: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
 )
 
 
@@ -88,7 +81,7 @@ def read_answer(body: bytes, *, certificate: x509.Certificate, issuer: x509.Cert
     """What an answer (DER) is worth, now. Raises nothing, whatever the body is."""
     try:
         return _read(body, certificate, issuer, now)
-    except _PARSER_ERRORS:
+    except CERTIFICATE_ERRORS:
         return NoAnswer("what came cannot be read")
 
 
@@ -179,7 +172,7 @@ def _answers_for_others(candidate: x509.Certificate) -> bool:
 def _is_issued(candidate: x509.Certificate, *, by: x509.Certificate) -> bool:
     try:
         candidate.verify_directly_issued_by(by)
-    except (*_PARSER_ERRORS, InvalidSignature):
+    except CERTIFICATE_ERRORS:
         return False
     return isinstance(candidate.signature_hash_algorithm, _HASHES)
 
