@@ -36,8 +36,20 @@ class _Named(_Strict):
     name: str
 
 
+class RefundPolicy(_Strict):
+    """When a user's request for a refund is taken in the app: so many days after the purchase at most, and with no more
+    of it spent. While it is open, for `open_days` at most, what is left of the purchase is held."""
+
+    window_days: Annotated[int, Field(ge=1, le=365)]
+    spent_percent_max: Annotated[int, Field(ge=0, le=100)]
+    open_days: Annotated[int, Field(ge=1, le=60)] = 14
+
+
 class Product(_Strict):
-    """One product of one app: its type in the store, and what each unit of it gives."""
+    """One product of one app: its type in the store, and what each unit of it gives.
+
+    `refund_requests` is a policy of its own; without one the catalogue's applies.
+    """
 
     id: str
     app: AppId
@@ -46,6 +58,7 @@ class Product(_Strict):
     group: str | None = None
     grants: dict[CurrencyId, Annotated[int, Field(ge=1, le=AMOUNT_MAX // QUANTITY_MAX)]] = {}
     entitlements: tuple[EntitlementId, ...] = ()
+    refund_requests: RefundPolicy | None = None
 
     def granted(self, quantity: int) -> list[Amount]:
         """What so many of it give, sorted by currency."""
@@ -56,6 +69,7 @@ class _File(_Strict):
     products: tuple[Product, ...]
     currencies: dict[CurrencyId, _Named] = {}
     entitlements: dict[EntitlementId, _Named] = {}
+    refund_requests: RefundPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,11 @@ class Catalog:
     products: Mapping[tuple[AppId, str], Product]
     currencies: Mapping[CurrencyId, str]
     entitlements: Mapping[EntitlementId, str]
+    refund_requests: RefundPolicy | None = None
+
+    def refund_policy(self, product: Product) -> RefundPolicy | None:
+        """When users may ask for a refund of the product in the app; None: never."""
+        return product.refund_requests or self.refund_requests
 
     def find(self, *, app: AppId, product_id: str) -> Product | None:
         return self.products.get((app, product_id))
@@ -92,6 +111,7 @@ def parse_catalog(text: str) -> Catalog:
         products=products,
         currencies={currency: named.name for currency, named in parsed.currencies.items()},
         entitlements={entitlement: named.name for entitlement, named in parsed.entitlements.items()},
+        refund_requests=parsed.refund_requests,
     )
 
 

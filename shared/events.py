@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from shared.ids import AppId, EventId, PurchaseId, TransactionId, UserId
+from shared.ids import AppId, EventId, GrantId, HoldId, PurchaseId, RefundRequestId, SpendId, TransactionId, UserId
 from shared.money import Amount, CurrencyId
 
 Store = Literal["apple"]
@@ -34,6 +34,8 @@ RejectionCode = Literal[
     "not_granted_family_shared",
     "store_refused",
 ]
+RevocationCause = Literal["refund", "family_sharing_ended"]
+"""Why the store took a purchase back: the money was returned, or the family member who bought it no longer shares it."""
 
 
 class EventUnknown(LookupError):
@@ -238,9 +240,11 @@ class PurchaseRejected(Payload):
 
 @dataclass(frozen=True, slots=True)
 class RefundReceived(Payload):
-    """The store gave the money back. `percentage_milli` is of the whole quantity (100,000 = all of it).
+    """The store took the purchase back. `percentage_milli` is of the whole quantity (100,000 = all of it).
 
-    `purchase_id` and the event's user are absent while nobody has claimed the transaction.
+    Several refunds of one transaction are each told as the whole that is refunded by then; of two statements, the one
+    that was signed later (`transaction.signed_at`) counts. `purchase_id` and the event's user are absent while nobody
+    has claimed the transaction.
     """
 
     TYPE: ClassVar[str] = "refund.received"
@@ -249,6 +253,27 @@ class RefundReceived(Payload):
     revoked_at: datetime
     reason: str
     percentage_milli: int = 100_000
+    purchase_id: PurchaseId | None = None
+    cause: RevocationCause = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class RefundReversed(Payload):
+    """The store took a refund back: the purchase stands again, wholly. `transaction.signed_at` is when it said so."""
+
+    TYPE: ClassVar[str] = "refund.reversed"
+
+    transaction: StoreTransaction
+    purchase_id: PurchaseId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundDeclined(Payload):
+    """Somebody asked the store for a refund, and the store said no: the purchase stands as it did."""
+
+    TYPE: ClassVar[str] = "refund.declined"
+
+    transaction: StoreTransaction
     purchase_id: PurchaseId | None = None
 
 
@@ -291,11 +316,31 @@ class PurchaseRefunded(Payload):
     granted: list[Amount] = field(default_factory=list)
     refunded: list[Amount] = field(default_factory=list)
     percentage_milli: int = 100_000
+    cause: RevocationCause = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseRefundReversed(Payload):
+    """What a refund took is given again; `percentage_milli` is what is still refunded then (0: nothing).
+
+    `granted` and `refunded` are the totals of this purchase so far.
+    """
+
+    TYPE: ClassVar[str] = "purchase.refund_reversed"
+
+    purchase_id: PurchaseId
+    transaction: StoreTransaction
+    granted: list[Amount] = field(default_factory=list)
+    refunded: list[Amount] = field(default_factory=list)
+    percentage_milli: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WalletChange:
-    """One entry of a wallet. `version` counts the wallet's entries without a gap: drop what is older than you have."""
+    """One entry of a wallet. `version` counts the wallet's entries without a gap: drop what is older than you have.
+
+    `purchase_id`, `spend_id` or `grant_id` is what moved the currency; `reference` is what the app's backend said of it.
+    """
 
     entry_id: str
     environment: Environment
@@ -305,6 +350,9 @@ class WalletChange:
     version: int
     kind: str
     purchase_id: PurchaseId | None = None
+    spend_id: SpendId | None = None
+    grant_id: GrantId | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +371,104 @@ class WalletDebited(Payload):
     TYPE: ClassVar[str] = "wallet.debited"
 
     change: WalletChange
+
+
+# What is asked of the ledger directly is recorded too, so that every posting has its event. `actor` is who asked:
+# `client:<user id>`, `server:<key id>`, or `ledger` itself.
+
+
+@dataclass(frozen=True, slots=True)
+class SpendPosted(Payload):
+    """Currency was spent, at once or by capturing a hold."""
+
+    TYPE: ClassVar[str] = "spend.posted"
+
+    spend_id: SpendId
+    environment: Environment
+    currency: CurrencyId
+    amount: int
+    actor: str
+    reference: str | None = None
+    item: str | None = None
+    hold_id: HoldId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpendReversed(Payload):
+    """A spend was given back; `amount` now, `reversed` in all."""
+
+    TYPE: ClassVar[str] = "spend.reversed"
+
+    spend_id: SpendId
+    environment: Environment
+    currency: CurrencyId
+    amount: int
+    reversed: int
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPlaced(Payload):
+    """Currency was set aside until `expires_at`."""
+
+    TYPE: ClassVar[str] = "hold.placed"
+
+    hold_id: HoldId
+    environment: Environment
+    currency: CurrencyId
+    amount: int
+    expires_at: datetime
+    actor: str
+    reference: str | None = None
+    refund_request_id: RefundRequestId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEnded(Payload):
+    """What was set aside was spent (`captured` of it), or is free again."""
+
+    TYPE: ClassVar[str] = "hold.ended"
+
+    hold_id: HoldId
+    environment: Environment
+    currency: CurrencyId
+    amount: int
+    captured: int
+    state: Literal["captured", "released", "expired"]
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantPosted(Payload):
+    """Currency was given as goodwill: why, and by whom."""
+
+    TYPE: ClassVar[str] = "grant.posted"
+
+    grant_id: GrantId
+    environment: Environment
+    currency: CurrencyId
+    amount: int
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequestUpdated(Payload):
+    """A user's request for a refund was taken (`open`), or has come to an end.
+
+    `held` is what is set aside while it is open; `expires_at` is when it ends if the store says nothing.
+    """
+
+    TYPE: ClassVar[str] = "refund_request.updated"
+
+    refund_request_id: RefundRequestId
+    purchase_id: PurchaseId
+    environment: Environment
+    status: Literal["open", "refunded", "declined", "expired"]
+    spent_percentage_milli: int
+    expires_at: datetime
+    held: list[Amount] = field(default_factory=list)
+    reason: str | None = None
 
 
 # ---- what the notifier says -------------------------------------------------------------------------------------
@@ -376,11 +522,20 @@ PAYLOADS: Mapping[tuple[str, int], type[Payload]] = {
         PurchaseVerified,
         PurchaseRejected,
         RefundReceived,
+        RefundReversed,
+        RefundDeclined,
         PurchaseCompleted,
         PurchaseParked,
         PurchaseRefunded,
+        PurchaseRefundReversed,
         WalletCredited,
         WalletDebited,
+        SpendPosted,
+        SpendReversed,
+        HoldPlaced,
+        HoldEnded,
+        GrantPosted,
+        RefundRequestUpdated,
         WebhookQueued,
         WebhookDelivered,
         WebhookExhausted,
@@ -391,8 +546,10 @@ OUTWARD = (
     PurchaseCompleted.TYPE,
     PurchaseRejected.TYPE,
     PurchaseRefunded.TYPE,
+    PurchaseRefundReversed.TYPE,
     WalletCredited.TYPE,
     WalletDebited.TYPE,
+    RefundRequestUpdated.TYPE,
 )
 """The events that the app's own backend may hear of."""
 
@@ -405,6 +562,7 @@ WORD_RANK: Mapping[str, int] = {
     PurchaseParked.TYPE: 3,
     PurchaseCompleted.TYPE: 3,
     PurchaseRefunded.TYPE: 3,
+    PurchaseRefundReversed.TYPE: 3,
 }
 """Which events say what a purchase's status is. The newest of the highest rank is the word that counts. A claim may
 come with several proofs, looked at in any order or at once, and one that is good is enough: a rejection is about one

@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import re
 import threading
 from datetime import datetime
-from typing import NewType, Protocol
+from typing import Final, Literal, NewType, Protocol
 from uuid import UUID
 
 from shared.clock import Clock, SystemClock, from_unix_ms, to_unix_ms
@@ -20,6 +21,10 @@ UserId = NewType("UserId", str)
 PurchaseId = NewType("PurchaseId", str)
 TransactionId = NewType("TransactionId", str)  # the store's own
 EventId = NewType("EventId", UUID)
+SpendId = NewType("SpendId", str)
+HoldId = NewType("HoldId", str)
+GrantId = NewType("GrantId", str)
+RefundRequestId = NewType("RefundRequestId", str)
 
 
 class IdSource(Protocol):
@@ -95,6 +100,35 @@ def uuid7_floor(moment: datetime) -> UUID:
 def uuid7_moment(value: UUID) -> datetime:
     """When a UUIDv7 was minted, to the millisecond (RFC 9562: its first 48 bits)."""
     return from_unix_ms(value.int >> 80)
+
+
+_PUBLIC_ID: Final = re.compile(r"(?P<prefix>[a-z]{3})_(?P<digits>[0-9a-f]{32})")
+
+
+def spend_id(value: UUID) -> SpendId:
+    """The id of a spend outside the ledger."""
+    return SpendId(f"spd_{value.hex}")
+
+
+def hold_id(value: UUID) -> HoldId:
+    """The id of a hold outside the ledger."""
+    return HoldId(f"hld_{value.hex}")
+
+
+def grant_id(value: UUID) -> GrantId:
+    """The id of a goodwill grant outside the ledger."""
+    return GrantId(f"grt_{value.hex}")
+
+
+def refund_request_id(value: UUID) -> RefundRequestId:
+    """The id of a user's request for a refund outside the ledger."""
+    return RefundRequestId(f"rfr_{value.hex}")
+
+
+def parse_public_id(text: str, *, prefix: Literal["spd", "hld", "grt", "rfr"]) -> UUID | None:
+    """The UUID in an id that one of the functions above wrote; None for what is none of that kind."""
+    match = _PUBLIC_ID.fullmatch(text)
+    return UUID(hex=match["digits"]) if match is not None and match["prefix"] == prefix else None
 
 
 def purchase_id(*, app: str, store: str, transaction_id: str, user_id: str) -> PurchaseId:

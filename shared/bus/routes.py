@@ -63,10 +63,14 @@ SUBSCRIPTIONS: Mapping[str, tuple[ConsumerName, ...]] = {
     events.PurchaseVerified.TYPE: (LEDGER,),
     events.PurchaseRejected.TYPE: (NOTIFIER,),
     events.RefundReceived.TYPE: (LEDGER,),
+    events.RefundReversed.TYPE: (LEDGER,),
+    events.RefundDeclined.TYPE: (LEDGER,),
     events.PurchaseCompleted.TYPE: (NOTIFIER,),
     events.PurchaseRefunded.TYPE: (NOTIFIER,),
+    events.PurchaseRefundReversed.TYPE: (NOTIFIER,),
     events.WalletCredited.TYPE: (NOTIFIER,),
     events.WalletDebited.TYPE: (NOTIFIER,),
+    events.RefundRequestUpdated.TYPE: (NOTIFIER,),
     events.WebhookQueued.TYPE: (WEBHOOKS,),
 }
 
