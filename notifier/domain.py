@@ -20,7 +20,9 @@ from shared.events import (
     Payload,
     PurchaseCompleted,
     PurchaseRefunded,
+    PurchaseRefundReversed,
     PurchaseRejected,
+    RefundRequestUpdated,
     StoreTransaction,
     WalletChange,
     WalletCredited,
@@ -71,7 +73,7 @@ def message_of(event: Event[Payload]) -> Message:
 
 
 def outward_data(event: Event[Payload]) -> dict[str, Any]:
-    """`data` of an outward event: a purchase as in `GET /v1/purchases/{id}`, or one entry of a wallet.
+    """`data` of an outward event: a purchase as in `GET /v1/purchases/{id}`, an entry of a wallet, or a refund request.
 
     What the event does not say of a purchase is null. Raises OutwardEventUnknown.
     """
@@ -79,12 +81,14 @@ def outward_data(event: Event[Payload]) -> dict[str, Any]:
     match payload:
         case PurchaseCompleted():
             thing = _purchase(payload.purchase_id, "completed", payload.transaction, granted=payload.granted)
-        case PurchaseRefunded():
+        case PurchaseRefunded() | PurchaseRefundReversed():
             thing = _refunded(payload)
         case PurchaseRejected():
             thing = _rejected(payload)
         case WalletCredited() | WalletDebited():
             thing = _wallet_entry(payload.change)
+        case RefundRequestUpdated():
+            thing = _refund_request(payload)
         case _:
             raise OutwardEventUnknown(f"{event.type} is not told to anybody outside")
     return {"user_id": event.user_id, **thing}
@@ -113,12 +117,23 @@ def _purchase(
     }
 
 
-def _refunded(payload: PurchaseRefunded) -> dict[str, Any]:
-    """By the store's percentage, as in `GET /v1/purchases/{id}`: amounts are rounded, and may be none at all."""
-    status = "refunded" if payload.percentage_milli >= ALL_MILLI else "partially_refunded"
+def _refunded(payload: PurchaseRefunded | PurchaseRefundReversed) -> dict[str, Any]:
     return _purchase(
-        payload.purchase_id, status, payload.transaction, granted=payload.granted, refunded=payload.refunded
+        payload.purchase_id,
+        _refund_status(payload),
+        payload.transaction,
+        granted=payload.granted,
+        refunded=payload.refunded,
     )
+
+
+def _refund_status(payload: PurchaseRefunded | PurchaseRefundReversed) -> str:
+    """By the store's percentage, as in `GET /v1/purchases/{id}`: amounts are rounded, and may be none at all."""
+    if isinstance(payload, PurchaseRefunded) and payload.cause == "family_sharing_ended":
+        return "revoked"
+    if payload.percentage_milli >= ALL_MILLI:
+        return "refunded"
+    return "partially_refunded" if payload.percentage_milli > 0 else "completed"
 
 
 def _rejected(payload: PurchaseRejected) -> dict[str, Any]:
@@ -138,6 +153,8 @@ def _rejected(payload: PurchaseRejected) -> dict[str, Any]:
 
 
 def _wallet_entry(change: WalletChange) -> dict[str, Any]:
+    """As in `GET /v1/users/{u}/wallet/entries`: what is not there had no part in it."""
+    reasons = {"spend_id": change.spend_id, "grant_id": change.grant_id, "reference": change.reference}
     return {
         "environment": change.environment,
         "entry_id": change.entry_id,
@@ -147,6 +164,21 @@ def _wallet_entry(change: WalletChange) -> dict[str, Any]:
         "balance_after": change.balance_after,
         "version": change.version,
         "purchase_id": change.purchase_id,
+        **{name: reason for name, reason in reasons.items() if reason is not None},
+    }
+
+
+def _refund_request(payload: RefundRequestUpdated) -> dict[str, Any]:
+    """As in `GET /v1/refund-requests/{id}`, without what only that one knows."""
+    return {
+        "environment": payload.environment,
+        "id": payload.refund_request_id,
+        "purchase_id": payload.purchase_id,
+        "status": payload.status,
+        "reason": payload.reason,
+        "spent_percentage_milli": payload.spent_percentage_milli,
+        "held": payload.held,
+        "expires_at": rfc3339(payload.expires_at),
     }
 
 

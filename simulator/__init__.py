@@ -11,7 +11,7 @@ What it must never do is agree with the verifier by construction: the two share 
 library is for tests, which judge it with that.
 
     app             the wiring, and `build()` for who wants the store without HTTP
-    api             HTTP, translated: verifyReceipt, OCSP, control
+    api             HTTP, translated: verifyReceipt, OCSP, control (`api_bodies` are what these calls take)
     server_api      HTTP, translated: the App Store Server API (`api_queries` reads, `api_errors` are Apple's codes)
     storefront      the use-cases: buy, refund, reverse, decline, request, revoke, finish, verify a receipt
     records         the use-cases of the Server API: what happened, told again; test notifications

@@ -1,23 +1,33 @@
 """HTTP in and out: verifyReceipt and OCSP as Apple has them, and the control calls under `/_sim`. It only translates.
 
-The App Store Server API is in a file of its own, `server_api`.
+What the calls take is in `api_bodies`; the App Store Server API is in a file of its own, `server_api`.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 from flask import Flask, Response, request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from shared.clock import rfc3339
-from shared.events import Environment, ProductType
+from shared.events import Environment
 from shared.http import Problem, answer, install_conventions, malformed, not_found, read_body, read_query, unavailable
 from shared.ids import IdSource, TransactionId
+from simulator.api_bodies import (
+    FaultsBody,
+    NotifyBody,
+    PageQuery,
+    PurchaseBody,
+    RefundBody,
+    RefundRequestBody,
+    TestNotificationBody,
+    VerifyReceiptBody,
+)
 from simulator.domain import (
     FieldInvalid,
     NotificationUnknown,
@@ -26,20 +36,9 @@ from simulator.domain import (
     Transaction,
     TransactionUnknown,
 )
-from simulator.faults import (
-    API_ERROR_CODE_MIN,
-    CALL_FAULT_PATTERN,
-    HANG_MS,
-    ApiFaults,
-    FaultBoard,
-    Faults,
-    NotificationFaults,
-    OcspFaults,
-    VerifyReceiptFaults,
-)
+from simulator.faults import FaultBoard
 from simulator.notifications import Attempt, Notification, NotificationSender, SenderUnavailable
 from simulator.ocsp import OcspResponder
-from simulator.payloads import ConsumptionRequestReason
 from simulator.receipts import Status, refusal
 from simulator.records import Records, caller_of
 from simulator.storefront import AppStore, Statement
@@ -47,177 +46,11 @@ from simulator.transport import hold_back, json_answer
 
 CONTROL_BODY_BYTES_MAX = 64 * 1024
 RECEIPT_BODY_BYTES_MAX = 4 * 1024 * 1024
-PAGE_MAX = 200
-DELAY_MS_MAX = 120_000
-CALLS_MAX = 10_000
-"""For how many single calls faults may be asked at once."""
 
 _ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 M = TypeVar("M", bound=BaseModel)
 Json = dict[str, Any]
-
-
-# ---- bodies -----------------------------------------------------------------------------------------------------
-
-
-def _to_uuid(given: object) -> UUID:
-    if not isinstance(given, str):
-        raise ValueError("a UUID is written as a string")
-    return UUID(given)
-
-
-UuidText = Annotated[UUID, BeforeValidator(_to_uuid)]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class PurchaseBody(_Body):
-    """A customer buys. `type` and `bundle_id` sell what the catalogue and the apps file do not have."""
-
-    product_id: str = Field(min_length=1, max_length=255)
-    app: str | None = Field(default=None, max_length=255)
-    quantity: int = 1
-    environment: Environment = "production"
-    app_account_token: UuidText | None = None
-    family_shared: bool = False
-    customer: str | None = Field(default=None, min_length=1, max_length=128)
-    type: ProductType | None = None
-    bundle_id: str | None = Field(default=None, min_length=1, max_length=255)
-    notify: bool = True
-
-
-class RefundBody(_Body):
-    """`reason`: 1 an issue with the app, 0 another (Apple's revocationReason)."""
-
-    percent: float = 100
-    reason: Literal[0, 1] = 0
-    notify: bool = True
-
-
-class RefundRequestBody(_Body):
-    """`reason` is Apple's consumptionRequestReason."""
-
-    reason: ConsumptionRequestReason = "UNINTENDED_PURCHASE"
-    notify: bool = True
-
-
-class NotifyBody(_Body):
-    """For what needs nothing but to be told, or not."""
-
-    notify: bool = True
-
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-DelayMs = Annotated[int, Field(ge=0, le=DELAY_MS_MAX)]
-HttpError = Annotated[int, Field(ge=400, le=599)]
-ErrorCode = Annotated[int, Field(ge=API_ERROR_CODE_MIN, le=5_999_999)]
-CallWord = Annotated[str, Field(pattern=CALL_FAULT_PATTERN)]
-ReceiptCall = Annotated[int, Field(ge=0, le=99_999)] | CallWord
-ApiCall = Literal[0] | HttpError | ErrorCode | CallWord
-
-
-class _StrictBody(_Body):
-    """A fault that is misspelt would do nothing, and the test that wants it could not fail."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class _CallFaultsBody(_StrictBody):
-    """See CallFaults."""
-
-    delay_ms: DelayMs = 0
-    hang_ms: DelayMs = HANG_MS
-    not_json: bool = False
-    cut: bool = False
-    huge: bool = False
-
-
-class VerifyReceiptFaultsBody(_CallFaultsBody):
-    """See VerifyReceiptFaults."""
-
-    statuses: list[ReceiptCall] = Field(default=[], max_length=CALLS_MAX)
-    retryable: bool = True
-    http_status: HttpError | None = None
-
-
-class ApiFaultsBody(_CallFaultsBody):
-    """See ApiFaults."""
-
-    statuses: list[ApiCall] = Field(default=[], max_length=CALLS_MAX)
-    status: HttpError | None = None
-    error_code: ErrorCode | None = None
-    retry_after_ms: DelayMs | None = None
-    limit_rates: bool = False
-    rate_per_s: float | None = Field(default=None, gt=0, le=10_000)
-
-
-class OcspFaultsBody(_StrictBody):
-    """See OcspFaults."""
-
-    status: Literal["good", "revoked", "unknown"] = "good"
-    stale: bool = False
-    http_status: HttpError | None = None
-    delay_ms: DelayMs = 0
-
-
-class NotificationFaultsBody(_StrictBody):
-    """See NotificationFaults; true is 1, false is 0."""
-
-    duplicate: Probability | bool = 0.0
-    shuffle: Probability | bool = 0.0
-    drop: Probability | bool = 0.0
-    delay_ms: DelayMs = 0
-
-
-class FaultsBody(_StrictBody):
-    """What is not given works."""
-
-    verify_receipt: VerifyReceiptFaultsBody = VerifyReceiptFaultsBody()
-    api: ApiFaultsBody = ApiFaultsBody()
-    ocsp: OcspFaultsBody = OcspFaultsBody()
-    notifications: NotificationFaultsBody = NotificationFaultsBody()
-
-    def faults(self) -> Faults:
-        verify, api, notify = self.verify_receipt, self.api, self.notifications
-        return Faults(
-            verify_receipt=VerifyReceiptFaults(**(verify.model_dump() | {"statuses": tuple(verify.statuses)})),
-            api=ApiFaults(**(api.model_dump() | {"statuses": tuple(api.statuses)})),
-            ocsp=OcspFaults(**self.ocsp.model_dump()),
-            notifications=NotificationFaults(
-                duplicate=float(notify.duplicate),
-                shuffle=float(notify.shuffle),
-                drop=float(notify.drop),
-                delay_ms=notify.delay_ms,
-            ),
-        )
-
-
-class PageQuery(_Body):
-    """Which notifications: `after` is the `next` of another page."""
-
-    limit: int = Field(default=50, ge=1, le=PAGE_MAX)
-    after: UUID | None = None
-    transaction_id: TransactionId | None = None
-
-
-class VerifyReceiptBody(_Body):
-    """Apple's requestBody."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    receipt_data: str | None = Field(default=None, alias="receipt-data")
-    password: str | None = None
-    exclude_old: bool = Field(default=False, alias="exclude-old-transactions")
-
-
-class TestNotificationBody(_Body):
-    """Apple's server tests the app's: `app` is an id of the apps file (the first one there if not given)."""
-
-    app: str | None = Field(default=None, max_length=255)
-    environment: Environment = "production"
 
 
 def create_api(

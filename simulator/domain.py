@@ -132,8 +132,11 @@ class Transaction:
 
 
 def refunded(transaction: Transaction, *, percentage_milli: int, reason: Literal[0, 1], now: datetime) -> Transaction:
-    """The transaction after Apple gave money back. Raises StateConflict when it already has."""
-    _must_not_be_revoked(transaction)
+    """The transaction after Apple gave money back: `percentage_milli` is all that it gave back by then.
+
+    A further refund takes more than the one before. Raises StateConflict when as much was taken back already.
+    """
+    _must_be_left(transaction, percentage_milli)
     kind: RevocationKind = "REFUND_FULL" if percentage_milli == PERCENT_100_MILLI else "REFUND_PRORATED"
     return _changed(transaction, Revocation(now, kind, reason, percentage_milli), now)
 
@@ -142,7 +145,7 @@ def family_revoked(transaction: Transaction, *, now: datetime) -> Transaction:
     """The transaction after the family stopped sharing it. Raises StateConflict when it was never shared."""
     if not transaction.family_shared:
         raise StateConflict("not-family-shared", "only a family-shared transaction is revoked; refund the others")
-    _must_not_be_revoked(transaction)
+    _must_be_left(transaction, PERCENT_100_MILLI)
     return _changed(transaction, Revocation(now, "FAMILY_REVOKE", 0, None), now)
 
 
@@ -158,9 +161,16 @@ def finished(transaction: Transaction) -> Transaction:
     return replace(transaction, finished=True)
 
 
-def _must_not_be_revoked(transaction: Transaction) -> None:
-    if transaction.revocation is not None:
-        raise StateConflict("already-revoked", f"the transaction was revoked before ({transaction.revocation.kind})")
+def _must_be_left(transaction: Transaction, percentage_milli: int) -> None:
+    """So much can be taken back only if it was not all taken back before, nor as much of it."""
+    before = transaction.revocation
+    if before is None:
+        return
+    if before.kind != "REFUND_PRORATED":
+        raise StateConflict("already-revoked", f"the transaction was revoked before ({before.kind})")
+    if before.percentage_milli is not None and percentage_milli <= before.percentage_milli:
+        share = f"{before.percentage_milli / 1000:g} %"
+        raise StateConflict("already-refunded", f"{share} of it are refunded already: name all that is refunded then")
 
 
 def _changed(transaction: Transaction, revocation: Revocation | None, now: datetime) -> Transaction:

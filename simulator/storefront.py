@@ -151,7 +151,8 @@ class AppStore:
     def refund(
         self, transaction_id: TransactionId, *, percent: float = 100, reason: Literal[0, 1] = 0, notify: bool = True
     ) -> Statement:
-        """Apple gives the money back, all of it or `percent` of it. Raises as `change` of the state does."""
+        """Apple gives the money back, all of it or `percent` of it; after an earlier refund, all that it gave back by
+        then. Raises as `change` of the state does."""
         milli = domain.percentage_milli(percent)
         return self._change(
             transaction_id,

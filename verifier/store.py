@@ -42,7 +42,7 @@ select *
 
 _COLUMNS = (
     "app, store, environment, transaction_id, user_id, purchase_id, account_token, token_signed_at, signed_at,"
-    " refunded_milli, statement::text"
+    " revoked_signed_at, refunded_milli, statement::text"
 )
 
 _LOCK = f"""
@@ -63,14 +63,14 @@ select {_COLUMNS} from verifier.store_transaction
 _SAVE = """
 update verifier.store_transaction as known
    set user_id = new.user_id, purchase_id = new.purchase_id, account_token = new.account_token,
-       token_signed_at = new.token_signed_at, signed_at = new.signed_at, refunded_milli = new.refunded_milli,
-       statement = new.statement::jsonb
+       token_signed_at = new.token_signed_at, signed_at = new.signed_at, revoked_signed_at = new.revoked_signed_at,
+       refunded_milli = new.refunded_milli, statement = new.statement::jsonb
   from unnest(%(apps)s::text[], %(stores)s::text[], %(environments)s::text[], %(transaction_ids)s::text[],
               %(user_ids)s::text[], %(purchase_ids)s::text[], %(account_tokens)s::uuid[],
-              %(token_signed_ats)s::timestamptz[], %(signed_ats)s::timestamptz[], %(refunded_millis)s::int[],
-              %(statements)s::text[])
+              %(token_signed_ats)s::timestamptz[], %(signed_ats)s::timestamptz[],
+              %(revoked_signed_ats)s::timestamptz[], %(refunded_millis)s::int[], %(statements)s::text[])
        as new (app, store, environment, transaction_id, user_id, purchase_id, account_token, token_signed_at,
-               signed_at, refunded_milli, statement)
+               signed_at, revoked_signed_at, refunded_milli, statement)
  where known.app = new.app and known.store = new.store and known.environment = new.environment
    and known.transaction_id = new.transaction_id
 """
@@ -128,6 +128,7 @@ class PostgresRecords:
             "account_tokens": array_literal(record.account_token for record in changed),
             "token_signed_ats": array_literal(record.token_signed_at for record in changed),
             "signed_ats": array_literal(record.signed_at for record in changed),
+            "revoked_signed_ats": array_literal(record.revoked_signed_at for record in changed),
             "refunded_millis": array_literal(record.refunded_milli for record in changed),
             "statements": array_literal(msgspec.json.encode(record.statement).decode() for record in changed),
         }
@@ -164,7 +165,8 @@ def _records(rows: Iterable[Any]) -> dict[TransactionKey, Record]:
 
 
 def _record(row: Any) -> Record:
-    *key, user_id, purchase_id, account_token, token_signed_at, signed_at, refunded_milli, statement = row
+    *key, user_id, purchase_id, account_token, token_signed_at, signed_at = row[:9]
+    revoked_signed_at, refunded_milli, statement = row[9:]
     return Record(
         key=TransactionKey(*key),
         user_id=user_id,
@@ -172,6 +174,7 @@ def _record(row: Any) -> Record:
         account_token=account_token,
         token_signed_at=token_signed_at,
         signed_at=signed_at,
+        revoked_signed_at=revoked_signed_at,
         refunded_milli=refunded_milli,
         statement=None if statement in (None, "null") else msgspec.json.decode(statement, type=StoreTransaction),
     )

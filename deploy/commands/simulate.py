@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from threading import Event
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -13,9 +13,13 @@ from deploy.errors import StackInvalid, StackUnavailable
 from deploy.settings import StackSettings
 from shared.clock import SystemClock
 from shared.settings import read
+from simulator.payloads import ConsumptionRequestReason
 
 TIMEOUT_S = (3.05, 30)
 TRIED_WITHIN_S = 15.0
+
+
+_notify = click.option("--notify/--no-notify", default=True, help="Whether the App Store tells the gateway.")
 
 
 @click.group()
@@ -29,9 +33,16 @@ def command() -> None:
 @click.option("--environment", type=click.Choice(["production", "sandbox"]), default="production")
 @click.option("--app", help="An id of the apps file; the first one there if not given.")
 @click.option("--app-account-token", help="The UUID that the app gave StoreKit: GET /v1/users/{u}/account-token.")
-@click.option("--notify/--no-notify", default=True, help="Whether the App Store tells the gateway.")
+@click.option("--family-shared", is_flag=True, help="A family member has it from who bought it; it has no price.")
+@_notify
 def buy(
-    product_id: str, quantity: int, environment: str, app: str | None, app_account_token: str | None, notify: bool
+    product_id: str,
+    quantity: int,
+    environment: str,
+    app: str | None,
+    app_account_token: str | None,
+    family_shared: bool,
+    notify: bool,
 ) -> None:
     """A customer buys; the answer has the signed transaction and the receipt."""
     body = {
@@ -40,6 +51,7 @@ def buy(
         "environment": environment,
         "app": app,
         "app_account_token": app_account_token,
+        "family_shared": family_shared,
         "notify": notify,
     }
     _show(_post("/_sim/purchases", {name: value for name, value in body.items() if value is not None}))
@@ -48,15 +60,50 @@ def buy(
 @command.command()
 @click.argument("transaction_id")
 @click.option(
-    "--percent", type=click.FloatRange(0, 100, min_open=True), help="Of the whole quantity; all if not given."
+    "--percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=100,
+    help="Of the whole quantity, with what was refunded before; all if not given.",
 )
-@click.option("--notify/--no-notify", default=True, help="Whether the App Store tells the gateway.")
-def refund(transaction_id: str, percent: float | None, notify: bool) -> None:
-    """The App Store refunds a transaction."""
-    body: dict[str, Any] = {"notify": notify}
-    if percent is not None:
-        body["percent"] = percent
-    _show(_post(f"/_sim/transactions/{transaction_id}/refund", body))
+@_notify
+def refund(transaction_id: str, percent: float, notify: bool) -> None:
+    """The App Store refunds a transaction (REFUND)."""
+    _show(_befall(transaction_id, "refund", percent=percent, notify=notify))
+
+
+@command.command("reverse-refund")
+@click.argument("transaction_id")
+@_notify
+def reverse_refund(transaction_id: str, notify: bool) -> None:
+    """The App Store takes its refund back: the purchase stands again (REFUND_REVERSED)."""
+    _show(_befall(transaction_id, "reverse-refund", notify=notify))
+
+
+@command.command("request-refund")
+@click.argument("transaction_id")
+@click.option(
+    "--reason", type=click.Choice(get_args(ConsumptionRequestReason)), default="UNINTENDED_PURCHASE", show_default=True
+)
+@_notify
+def request_refund(transaction_id: str, reason: str, notify: bool) -> None:
+    """The customer asks the App Store for a refund, and it asks how much was consumed (CONSUMPTION_REQUEST)."""
+    _show(_befall(transaction_id, "request-refund", reason=reason, notify=notify))
+
+
+@command.command("decline-refund")
+@click.argument("transaction_id")
+@_notify
+def decline_refund(transaction_id: str, notify: bool) -> None:
+    """The App Store refuses the refund that the customer asked for (REFUND_DECLINED)."""
+    _show(_befall(transaction_id, "decline-refund", notify=notify))
+
+
+@command.command()
+@click.argument("transaction_id")
+@_notify
+def revoke(transaction_id: str, notify: bool) -> None:
+    """A family stops sharing what was bought with --family-shared (REVOKE)."""
+    _show(_befall(transaction_id, "revoke", notify=notify))
 
 
 @command.command("test-notification")
@@ -99,6 +146,10 @@ def _tried(path: str) -> dict[str, Any]:
     while not (notification := _ask("GET", path))["attempts"] and clock.monotonic() < deadline:
         pause.wait(0.1)
     return notification
+
+
+def _befall(transaction_id: str, action: str, **body: Any) -> dict[str, Any]:
+    return _post(f"/_sim/transactions/{transaction_id}/{action}", body)
 
 
 def _post(path: str, body: dict[str, Any]) -> dict[str, Any]:

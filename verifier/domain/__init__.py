@@ -7,6 +7,7 @@
 - `receipts`: an answer of verifyReceipt
 - `lookups`: an answer of the App Store Server API about one transaction
 - `claims`: whether a statement is about this app, and whether a user may have what it is about
+- `records`: what is on record of one transaction, and how statements and claims change it
 
 No clock, no I/O, and no signatures: those are checked (`shared.jws`) before anything comes here.
 """
@@ -16,10 +17,12 @@ from verifier.domain.kinds import Kind, kind_of
 from verifier.domain.lookups import LookupAnswer, TransactionFound, TransactionUnknown
 from verifier.domain.notifications import (
     Act,
+    Action,
     AppleNotification,
     Intent,
     RecordOnly,
     RecordUnknown,
+    as_notified,
     check_inner,
     intent_of,
     read_notification,
@@ -40,6 +43,7 @@ from verifier.domain.transactions import AppleTransaction, Rejected, Revocation,
 
 __all__ = [
     "Act",
+    "Action",
     "AppleNotification",
     "AppleRenewalInfo",
     "AppleTransaction",
@@ -63,6 +67,7 @@ __all__ = [
     "UseProduction",
     "UseSandbox",
     "Verified",
+    "as_notified",
     "check_app",
     "check_inner",
     "decide_claim",

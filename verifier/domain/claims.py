@@ -10,7 +10,7 @@ from shared.events import StoreTransaction
 from shared.ids import TransactionId, UserId
 from verifier.domain.notifications import AppleNotification
 from verifier.domain.receipts import ReceiptValid
-from verifier.domain.transactions import REVOKED_WHOLLY_MILLI, AppleTransaction, Rejected
+from verifier.domain.transactions import AppleTransaction, Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +62,27 @@ def decide_claim(
     statement: AppleTransaction,
     claimed_id: TransactionId,
     claimant: UserId,
-    known: KnownTransaction | None,
+    known: KnownTransaction,
     token_holder: UserId | None,
     proven: bool = True,
 ) -> Verified | Rejected:
     """Whether `claimant` may have the transaction of a statement that is authentic and about this app.
 
-    `known` is our own record of the transaction, if there is one; `token_holder` is the user to whom this app issued
-    the statement's account token (None: it carries none, or one that we did not issue). A claim is `proven` when the
-    claimant brought the statement, or somebody vouches for him; otherwise the account token has to say that it is his,
-    because ids can be guessed, and whoever only guessed learns nothing more. Of several reasons to reject, the first is
-    given, and that somebody else owns it comes before all that could be told about that somebody. What a
+    `known` is our own record of the transaction, which has met the statement; `token_holder` is the user to whom this
+    app issued the statement's account token (None: it carries none, or one that we did not issue). A claim is `proven`
+    when the claimant brought the statement, or somebody vouches for him; otherwise the account token has to say that it
+    is his, because ids can be guessed, and whoever only guessed learns nothing more. Of several reasons to reject, the
+    first is given, and that somebody else owns it comes before all that could be told about that somebody. What a
     user owns already he may have again: to grant it once is the ledger's business.
 
-    A refund on record stands whatever the statement says, and however new it is: a receipt does not show refunds of
-    consumables, and only the store's own word that it reversed one (REFUND_REVERSED) lifts it from the record.
-    What was refunded in part is granted: the refund takes its own part.
+    Whether it is refunded is for the record to say, not for the statement: a receipt does not show refunds of
+    consumables, and a refund that an older statement shows may be reversed by now (REFUND_REVERSED). What was refunded
+    in part is granted: the refund takes its own part.
     """
     transaction = statement.transaction
     if transaction.transaction_id != claimed_id:
         return Rejected("transaction_not_found", "the signed transaction is another one than the one claimed")
-    if not proven and claimant not in (token_holder, None if known is None else known.owner):
+    if not proven and claimant not in (token_holder, known.owner):
         return Rejected(
             "account_token_mismatch",
             "a transaction id does not say who bought: send the signed transaction, or buy with the account token",
@@ -91,11 +91,10 @@ def decide_claim(
         return Rejected("receipt_malformed", f"a quantity is between 1 and {QUANTITY_MAX}")
     if statement.in_app_ownership_type == "FAMILY_SHARED":
         return Rejected("not_granted_family_shared", "the purchase is shared by a family member; it was not bought")
-    if known is not None and known.owner not in (None, claimant):
+    if known.owner not in (None, claimant):
         return Rejected("claimed_by_another_user", "another user has claimed this transaction")
     if token_holder not in (None, claimant):
         return Rejected("account_token_mismatch", "the purchase was made for another account")
-    taken_back = statement.revocation is not None and statement.revocation.percentage_milli >= REVOKED_WHOLLY_MILLI
-    if taken_back or (known is not None and known.refunded):
+    if known.refunded:
         return Rejected("already_refunded", "the store has taken this purchase back")
     return Verified(transaction)

@@ -10,7 +10,7 @@ Source: developer.apple.com, appstoreservernotifications/responsebodyv2decodedpa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -20,7 +20,17 @@ from shared.clock import from_unix_ms
 from shared.events import Environment
 from verifier.domain.kinds import mistaken
 from verifier.domain.renewals import AppleRenewalInfo
-from verifier.domain.transactions import ENVIRONMENTS, AppleTransaction, Identifier, Int32, Int64, Rejected, UnixMs
+from verifier.domain.transactions import (
+    ENVIRONMENTS,
+    FAMILY_REVOKE,
+    AppleTransaction,
+    Identifier,
+    Int32,
+    Int64,
+    Rejected,
+    Revocation,
+    UnixMs,
+)
 
 SANDBOX_TOKEN_PREFIX = "SANDBOX"  # noqa: S105 — an externalPurchaseId of the sandbox starts with it
 
@@ -111,13 +121,17 @@ def _environment(body: _Body, *, of_token: bool) -> Environment | None:
 
 # ---- what is to be done ------------------------------------------------------------------------------------------
 
-Action = Literal["purchase", "refund"]
+Action = Literal[
+    "purchase",
+    "refund",
+    "reversed_refund",  # what was taken back is to be given again
+    "declined_refund",  # somebody asked for a refund and was denied it: the purchase stands as it did
+    "revocation",  # a family member lost what was shared
+]
 
 Why = Literal[
     "subscription",  # the state of a subscription
-    "sharing_ended",  # a family member lost what was shared; nothing is granted for sharing
-    "refund_reversed",  # what was taken back is to be given again
-    "refund_request",  # somebody asks for a refund, or was denied it: the purchase stands
+    "refund_request",  # somebody asks the store for a refund: the purchase stands
     "extension",  # the developer asked for later renewal dates, and this is what came of it
     "commerce",  # the developer asked for it by the Advanced Commerce API
     "external_purchase",  # bought elsewhere: the App Store has no transaction of it
@@ -128,7 +142,7 @@ Why = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """It states a fact that changes what somebody has: `action` says which."""
+    """It states a fact that others wait for, most of them one that changes what somebody has: `action` says which."""
 
     action: Action
 
@@ -166,10 +180,10 @@ _COMMERCE = RecordOnly("commerce")
 NOTIFICATION_TYPES: Mapping[str, KnownType] = {
     "ONE_TIME_CHARGE": _known(Act("purchase")),
     "REFUND": _known(Act("refund")),
-    "REFUND_REVERSED": _known(RecordOnly("refund_reversed")),
-    "REFUND_DECLINED": _known(RecordOnly("refund_request")),
+    "REFUND_REVERSED": _known(Act("reversed_refund")),
+    "REFUND_DECLINED": _known(Act("declined_refund")),
     "CONSUMPTION_REQUEST": _known(RecordOnly("refund_request")),
-    "REVOKE": _known(RecordOnly("sharing_ended")),
+    "REVOKE": _known(Act("revocation")),
     "SUBSCRIBED": _known(_SUBSCRIPTION, "INITIAL_BUY", "RESUBSCRIBE"),
     "DID_RENEW": _known(_SUBSCRIPTION, "BILLING_RECOVERY"),
     "DID_CHANGE_RENEWAL_PREF": _known(_SUBSCRIPTION, "UPGRADE", "DOWNGRADE"),
@@ -223,7 +237,8 @@ def check_inner(
     """
     intent = intent_of(notification)
     if transaction is None and isinstance(intent, Act):
-        return Rejected("receipt_malformed", f"a {intent.action} is told without its signed transaction")
+        noun = intent.action.replace("_", " ")
+        return Rejected("receipt_malformed", f"a {noun} is told without its signed transaction")
     if transaction is not None and transaction.bundle_id != notification.bundle_id:
         return Rejected("wrong_app", "the notification's transaction is about another app")
     if any(part.environment != notification.environment for part in (transaction, renewal_info) if part is not None):
@@ -235,3 +250,20 @@ def check_inner(
 
 def _same_subscription(transaction: AppleTransaction, renewal_info: AppleRenewalInfo) -> bool:
     return transaction.transaction.original_transaction_id == renewal_info.original_transaction_id
+
+
+def as_notified(transaction: AppleTransaction, *, action: Action, at: datetime) -> AppleTransaction:
+    """The transaction as the notification that it came in has it refunded, or not; `at` is when, if it does not say.
+
+    A notification's type counts for more than the fields of its transaction: Apple does not document which of them a
+    reversed refund leaves behind, and a refund without them was one all the same.
+    """
+    shown = transaction.revocation or Revocation(at=at, reason="unstated")
+    match action:
+        case "reversed_refund":
+            return replace(transaction, revocation=None, refund_reversed=True)
+        case "refund":
+            return replace(transaction, revocation=shown)
+        case "revocation":
+            return replace(transaction, revocation=replace(shown, type=FAMILY_REVOKE))
+    return transaction

@@ -32,6 +32,8 @@ class Record:
 
     `account_token` is kept only where it may tell the owner: not for what a family member shares. It is that of the
     newest statement that has one (`token_signed_at`): a receipt does not show the account token of a consumable.
+    `refunded_milli` likewise is that of the newest statement that says how far it is refunded (`revoked_signed_at`);
+    most say nothing about that.
     """
 
     key: TransactionKey
@@ -40,6 +42,7 @@ class Record:
     account_token: UUID | None = None
     token_signed_at: datetime | None = None
     signed_at: datetime | None = None
+    revoked_signed_at: datetime | None = None
     refunded_milli: int = 0
     statement: StoreTransaction | None = None
 
@@ -55,7 +58,7 @@ class Record:
 
     def stated(self, statement: AppleTransaction) -> Record:
         """After a statement of the store: of two, the one that was signed later counts."""
-        record = self._with_token(statement)
+        record = self._with_token(statement)._with_refund(statement)
         signed_at = statement.transaction.signed_at
         if self.signed_at is not None and self.signed_at >= signed_at:
             return record
@@ -69,6 +72,24 @@ class Record:
             return self
         return replace(self, account_token=token, token_signed_at=signed_at)
 
+    def _with_refund(self, statement: AppleTransaction) -> Record:
+        """A refund tells the whole that is refunded by then, a reversal that nothing is: so the newest says it all, and
+        it may lower the percentage. Of two that were signed in the same millisecond, that which takes more counts."""
+        signed_at, milli = statement.transaction.signed_at, statement.refunded_milli
+        if milli is None:
+            return self
+        if self.revoked_signed_at is not None and (self.revoked_signed_at, self.refunded_milli) >= (signed_at, milli):
+            return self
+        return replace(self, revoked_signed_at=signed_at, refunded_milli=milli)
+
+    def tells_of_refunds(self, before: Record) -> bool:
+        """That this record says something new about refunds to whoever knew the record `before`.
+
+        A reversal that comes before its refund is news too: the refund, when it comes, counts no more.
+        """
+        first = before.revoked_signed_at is None and self.revoked_signed_at is not None
+        return first or self.refunded_milli != before.refunded_milli
+
     def claimed(self, user_id: UserId) -> Record:
         """After a claim that was found good. The first claimant is the owner, for good."""
         if self.user_id is not None:
@@ -79,7 +100,3 @@ class Record:
         """The id of this user's claim to it."""
         key = self.key
         return purchase_id(app=key.app, store=key.store, transaction_id=key.transaction_id, user_id=user_id)
-
-    def refunded(self, percentage_milli: int) -> Record:
-        """After a refund; partial ones are told as the whole that is refunded by then."""
-        return replace(self, refunded_milli=max(self.refunded_milli, percentage_milli))

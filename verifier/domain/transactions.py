@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from shared.clock import from_unix_ms
-from shared.events import Environment, ProductType, RejectionCode, StoreTransaction
+from shared.events import Environment, ProductType, RejectionCode, RevocationCause, StoreTransaction
 from shared.ids import TransactionId
 from verifier.domain.kinds import mistaken
 
@@ -40,6 +40,9 @@ ENVIRONMENTS: Mapping[str, Environment] = {"Production": "production", "Sandbox"
 
 REVOCATION_REASONS: Mapping[int, str] = {1: "app_issue", 0: "other"}
 
+FAMILY_REVOKE = "FAMILY_REVOKE"
+"""The revocationType of what a family member shared and shares no longer: nobody's money was returned."""
+
 REVOKED_WHOLLY_MILLI = 100_000
 
 
@@ -61,12 +64,18 @@ class Revocation:
     type: str | None = None
     percentage_milli: int = REVOKED_WHOLLY_MILLI
 
+    @property
+    def cause(self) -> RevocationCause:
+        return "family_sharing_ended" if self.type == FAMILY_REVOKE else "refund"
+
 
 @dataclass(frozen=True, slots=True)
 class AppleTransaction:
     """A transaction with what is Apple's own: whose app, for which account, shared or bought, taken back or not.
 
-    `revocation` None in a receipt says nothing about a consumable: verifyReceipt does not show refunds of those.
+    `refund_reversed`: the store says that it took its refund back, which only a notification does. Without it and
+    without a `revocation` a statement says nothing about refunds: verifyReceipt shows none of consumables, and Apple
+    does not document which fields a reversed refund leaves behind.
     """
 
     transaction: StoreTransaction
@@ -74,10 +83,18 @@ class AppleTransaction:
     app_account_token: UUID | None
     in_app_ownership_type: str
     revocation: Revocation | None
+    refund_reversed: bool = False
 
     @property
     def environment(self) -> Environment:
         return self.transaction.environment
+
+    @property
+    def refunded_milli(self) -> int | None:
+        """How far it is refunded by this statement (100,000 = wholly); None when the statement does not say."""
+        if self.refund_reversed:
+            return 0
+        return None if self.revocation is None else self.revocation.percentage_milli
 
 
 class _Claims(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,9 +1,10 @@
-"""Use-case: what the App Store tells us. Purchases and refunds are acted on; all else stays recorded in the journal."""
+"""Use-case: what the App Store tells us. Purchases are acted on, and whatever becomes of their refunds; all else stays
+recorded in the journal.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,11 +14,12 @@ from shared.jws import JwsError, JwsUnconfirmed
 from shared.outcome import Handled, Later, Parked
 from verifier.domain import (
     Act,
+    Action,
     AppleNotification,
     AppleRenewalInfo,
     AppleTransaction,
     Rejected,
-    Revocation,
+    as_notified,
     check_app,
     check_inner,
     intent_of,
@@ -26,7 +28,7 @@ from verifier.domain import (
 )
 from verifier.handlers.ports import Records, Signatures
 from verifier.handlers.proofs import app_of, signed_transaction
-from verifier.handlers.settling import Findings, Statement, settle
+from verifier.handlers.settling import Declined, Findings, Statement, settle
 
 T = TypeVar("T")
 
@@ -46,20 +48,29 @@ def receive_notifications(
     findings = Findings()
     for event in events:
         try:
-            statement = _notified(event, signatures=signatures, app=app_of(apps, event.app), now=now)
+            told = _notified(event, signatures=signatures, app=app_of(apps, event.app), now=now)
         except JwsUnconfirmed as unconfirmed:
             findings.later[event.id] = Later(str(unconfirmed), after_s=unconfirmed.retry_after_s)
         except (JwsError, Parked) as error:
             findings.parked[event.id] = str(error)
         else:
-            findings.statements += [] if statement is None else [statement]
+            _find(event, told, findings)
     return settle(findings, records=records, now=now)
 
 
-def _notified(
-    event: Event[NotificationReceived], *, signatures: Signatures, app: App, now: datetime
-) -> Statement | None:
-    """The statement in a notification that is acted on; None for one that is only recorded.
+Told = tuple[Action, AppleTransaction]
+
+
+def _find(event: Event[NotificationReceived], told: Told | None, findings: Findings) -> None:
+    match told:
+        case ("declined_refund", transaction):
+            findings.declined.append(Declined(event, transaction.transaction))
+        case (_, transaction):
+            findings.statements.append(Statement(event, transaction))
+
+
+def _notified(event: Event[NotificationReceived], *, signatures: Signatures, app: App, now: datetime) -> Told | None:
+    """What a notification that is acted on tells of its transaction; None for one that is only recorded.
 
     Raises JwsError and Parked, which are final until somebody looks, and JwsUnconfirmed.
     """
@@ -67,20 +78,17 @@ def _notified(
     intent = intent_of(notification)
     if not isinstance(intent, Act):
         return None
-    told = notification.notification_type
+    kind = notification.notification_type
     if (refused := check_app(notification, app=app.apple)) is not None:
         if refused.code == "wrong_environment" and notification.environment is not None:
             return None  # the app takes nothing from the sandbox: it was told, and that is all
-        raise Parked(f"{told}: {refused.detail}")
+        raise Parked(f"{kind}: {refused.detail}")
     transaction = _transaction(notification, app=app, signatures=signatures, now=now)
     renewal_info = _renewal_info(notification, signatures=signatures, now=now)
     if (refused := check_inner(notification, transaction, renewal_info)) is not None:
-        raise Parked(f"{told}: {refused.detail}")
+        raise Parked(f"{kind}: {refused.detail}")
     assert transaction is not None  # check_inner: nothing is acted on without one
-    if intent.action == "refund" and transaction.revocation is None:
-        unstated = Revocation(at=notification.signed_at or now, reason="unstated")
-        transaction = replace(transaction, revocation=unstated)
-    return Statement(event, transaction)
+    return intent.action, as_notified(transaction, action=intent.action, at=notification.signed_at or now)
 
 
 def _transaction(

@@ -14,14 +14,17 @@ from shared.events import (
     PurchaseRejected,
     PurchaseVerified,
     ReceiptSubmitted,
+    RefundDeclined,
     RefundReceived,
+    RefundReversed,
+    StoreTransaction,
     TransactionIdSubmitted,
     TransactionSubmitted,
     following,
 )
 from shared.ids import AppId, EventId, PurchaseId, TransactionId, UserId, transaction_subject
 from shared.outcome import Handled, Later
-from verifier.domain import AppleTransaction, Rejected, Revocation, decide_claim
+from verifier.domain import AppleTransaction, Rejected, decide_claim
 from verifier.domain.records import Record, TransactionKey
 from verifier.handlers.ports import Records
 
@@ -71,11 +74,24 @@ class Statement:
         return (self.event.app, token) if token is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The store's word that it refunds nothing to somebody who asked: told on, and on record nothing changes."""
+
+    event: Event[Payload]
+    transaction: StoreTransaction
+
+    @property
+    def key(self) -> TransactionKey:
+        return TransactionKey.of(self.event.app, self.transaction)
+
+
 @dataclass(slots=True)
 class Findings:
     """What a batch came to, before anything is written."""
 
     statements: list[Statement] = field(default_factory=list)
+    declined: list[Declined] = field(default_factory=list)
     rejections: list[tuple[Event[Payload], Rejected]] = field(default_factory=list)
     parked: dict[EventId, str] = field(default_factory=dict)
     later: dict[EventId, Later] = field(default_factory=dict)
@@ -92,7 +108,8 @@ def settle(findings: Findings, *, records: Records, now: datetime) -> Handled:
     """
     tokens = {statement.token for statement in findings.statements if statement.token}
     holders = dict(records.token_holders(tokens))
-    held = records.lock({statement.key for statement in findings.statements})
+    keys = {statement.key for statement in findings.statements} | {declined.key for declined in findings.declined}
+    held = records.lock(keys)
     remembered = {record.token for record in held.values() if record.token}
     holders |= records.known_holders(remembered - tokens)
     before = dict(held)
@@ -102,6 +119,7 @@ def settle(findings: Findings, *, records: Records, now: datetime) -> Handled:
         held[statement.key] = record
         drafts += led_to
     records.save(record for key, record in held.items() if record != before[key])
+    drafts += [_declined(declined, held[declined.key], now) for declined in findings.declined]
     drafts += _rejections(findings.rejections, records, now)
     return Handled(drafts, parked=findings.parked, later=findings.later)
 
@@ -109,7 +127,7 @@ def settle(findings: Findings, *, records: Records, now: datetime) -> Handled:
 def _meet(statement: Statement, record: Record, holders: Holders, now: datetime) -> tuple[Record, list[Draft]]:
     """One statement meets the record of its transaction: the record afterwards, and what follows."""
     drafts: list[Draft] = []
-    record = record.stated(statement.transaction)
+    before, record = record, record.stated(statement.transaction)
     holder = holders.get(record.token) if record.token else None
     claimant = statement.claimant or holder
     if claimant is not None:
@@ -128,10 +146,8 @@ def _meet(statement: Statement, record: Record, holders: Holders, now: datetime)
         elif record.user_id is None:
             record = record.claimed(claimant)
             drafts.append(verified(statement.event, record, now))
-    revocation = statement.transaction.revocation
-    if revocation is not None and revocation.percentage_milli > record.refunded_milli:
-        record = record.refunded(revocation.percentage_milli)
-        drafts.append(_refund(statement, revocation, record, now))
+    if record.tells_of_refunds(before):
+        drafts.append(_about_refunds(statement, record, now))
     return record, drafts
 
 
@@ -143,20 +159,34 @@ def verified(event: Event[Payload], record: Record, now: datetime) -> Draft:
     return following(event, payload, subject=record.purchase_id, user_id=record.user_id, occurred_at=now)
 
 
-def _refund(statement: Statement, revocation: Revocation, record: Record, now: datetime) -> Draft:
-    key = record.key
-    unowned = transaction_subject(
-        app=key.app, store=key.store, environment=key.environment, transaction_id=key.transaction_id
-    )
+def _about_refunds(statement: Statement, record: Record, now: datetime) -> Draft:
+    """How far the transaction is refunded by the statement that counts; a refund of nothing leaves it as a reversal."""
+    transaction, revocation = statement.transaction.transaction, statement.transaction.revocation
+    if revocation is None or record.refunded_milli == 0:
+        return _fact(statement.event, RefundReversed(transaction, record.purchase_id), record, now)
     payload = RefundReceived(
-        transaction=statement.transaction.transaction,
+        transaction=transaction,
         revoked_at=revocation.at,
         reason=revocation.reason,
         percentage_milli=revocation.percentage_milli,
         purchase_id=record.purchase_id,
+        cause=revocation.cause,
     )
-    refund = following(statement.event, payload, subject=record.purchase_id or unowned, occurred_at=now)
-    return replace(refund, user_id=record.user_id)  # not who named it: what nobody has claimed is nobody's
+    return _fact(statement.event, payload, record, now)
+
+
+def _declined(declined: Declined, record: Record, now: datetime) -> Draft:
+    return _fact(declined.event, RefundDeclined(declined.transaction, record.purchase_id), record, now)
+
+
+def _fact(event: Event[Payload], payload: Payload, record: Record, now: datetime) -> Draft:
+    """A fact about the owner's purchase, or about nobody's: it is not of whoever named the transaction."""
+    key = record.key
+    unowned = transaction_subject(
+        app=key.app, store=key.store, environment=key.environment, transaction_id=key.transaction_id
+    )
+    draft = following(event, payload, subject=record.purchase_id or unowned, occurred_at=now)
+    return replace(draft, user_id=record.user_id)
 
 
 def _rejected(event: Event[Payload], rejected: Rejected, transaction: AppleTransaction | None, now: datetime) -> Draft:

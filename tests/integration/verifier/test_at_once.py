@@ -98,12 +98,12 @@ class Crowd:
         return self._local(connection, events)
 
     def notified(self, connection: Connection, random: Random) -> Handled:
-        events = [
-            notified(self._store, "REFUND", refunded(claims))
-            if random.random() < 0.3
-            else notified(self._store, "ONE_TIME_CHARGE", claims)
-            for claims in self._some(random)
-        ]
+        """A charge in most cases; a refund, and what may become of one."""
+        kinds = ["ONE_TIME_CHARGE"] * 4 + ["REFUND", "REFUND_REVERSED", "REFUND_DECLINED"]
+        events = []
+        for claims in self._some(random):
+            kind = random.choice(kinds)
+            events.append(notified(self._store, kind, refunded(claims) if kind == "REFUND" else claims))
         return self._local(connection, events)
 
     def tokens_issued(self, connection: Connection, random: Random) -> Handled:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection
 
 from shared.apps import Apps
 from shared.events import (
+    Draft,
+    Payload,
     PurchaseRejected,
     PurchaseVerified,
+    RefundDeclined,
     RefundReceived,
+    RefundReversed,
 )
 from shared.outcome import Parked, Tried, TryLater
 from tests.support.app_store import GEMS_100, AppStore, refunded
 from tests.support.apple_pki import Chain
 from tests.support.verifying import (
+    NOW,
     TOKEN,
     Answers,
     Desk,
@@ -41,6 +47,25 @@ from verifier.domain import (
     StoreMisconfigured,
     TransactionFound,
 )
+
+P = TypeVar("P", bound=Payload)
+
+
+def signed_later(claims: dict[str, Any], after_s: float) -> dict[str, Any]:
+    """The transaction as the App Store states it later, with no word of a refund."""
+    return claims | {"signedDate": claims["signedDate"] + int(after_s * 1000)}
+
+
+def payload(draft: Draft, kind: type[P]) -> P:
+    assert isinstance(draft.payload, kind)
+    return draft.payload
+
+
+def record_of(connection: Connection, claims: dict[str, Any]) -> Any:
+    row = connection.exec_driver_sql(
+        "select * from verifier.store_transaction where transaction_id = %(id)s", {"id": claims["transactionId"]}
+    )
+    return row.mappings().one()
 
 
 @pytest.fixture
@@ -381,6 +406,138 @@ class TestNotifications:
         assert said(desk.handle(notified(store, "REFUND", claims))) == ["refund.received"]
         assert code(desk.handle(posted(store, "alice", claims))) == "already_refunded"
 
+    def test_a_later_refund_tells_the_whole_that_is_refunded_by_then(self, desk: Desk, store: AppStore) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        told = [
+            desk.handle(notified(store, "REFUND", refunded(claims, after_s=after_s, revocationPercentage=milli)))
+            for after_s, milli in ((10, 30_000), (20, 60_000), (15, 45_000), (30, 50_000), (40, 50_000))
+        ]
+        assert [[payload(draft, RefundReceived).percentage_milli for draft in drafts] for drafts in told] == [
+            [30_000],
+            [60_000],
+            [],
+            [50_000],
+            [],
+        ]
+
+    def test_a_reversed_refund_is_told_under_the_purchase_with_the_date_of_its_own_statement(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        desk.handle(notified(store, "REFUND", refunded(claims, after_s=60)))
+        (draft,) = desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90)))
+        reversal = payload(draft, RefundReversed)
+        assert (draft.user_id, draft.subject) == ("alice", subject_of("alice", claims["transactionId"]))
+        assert reversal.purchase_id == draft.subject
+        assert reversal.transaction.signed_at == NOW + timedelta(seconds=90)
+
+    def test_a_reversal_is_one_even_when_its_transaction_still_shows_the_refund(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        assert said(desk.handle(notified(store, "REFUND_REVERSED", refunded(claims, after_s=90)))) == [
+            "refund.reversed"
+        ]
+
+    def test_a_purchase_whose_refund_was_reversed_may_be_claimed_with_any_of_its_proofs(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        """The one that shows the refund too: it is older than the reversal."""
+        claims = store.transaction()
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        assert code(desk.handle(posted(store, "alice", claims))) == "already_refunded"
+        desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90)))
+        assert said(desk.handle(posted(store, "alice", refunded(claims)))) == ["purchase.verified"]
+
+    def test_a_reversal_gives_a_purchase_to_the_user_of_its_account_token_who_could_not_have_it_before(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        assert desk.handle(token_issued("alice")) == []
+        drafts = desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90)))
+        assert [(draft.payload.TYPE, draft.user_id) for draft in drafts] == [
+            ("purchase.verified", "alice"),
+            ("refund.reversed", "alice"),
+        ]
+
+    def test_a_reversal_that_overtakes_its_refund_is_told_and_the_refund_is_not(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        assert said(desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90)))) == ["refund.reversed"]
+        assert desk.handle(notified(store, "REFUND", refunded(claims, after_s=60))) == []
+        assert desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90))) == []
+
+    def test_a_declined_refund_is_told_under_the_purchase_each_time_and_changes_nothing(
+        self, desk: Desk, store: AppStore, connection: Connection
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        before = record_of(connection, claims)
+        for after_s in (60, 120):
+            (draft,) = desk.handle(notified(store, "REFUND_DECLINED", signed_later(claims, after_s)))
+            declined = payload(draft, RefundDeclined)
+            assert (draft.user_id, draft.subject) == ("alice", subject_of("alice", claims["transactionId"]))
+            assert (declined.purchase_id, declined.transaction.transaction_id) == (
+                draft.subject,
+                claims["transactionId"],
+            )
+        assert record_of(connection, claims) == before
+
+    def test_a_refund_declined_of_what_nobody_has_claimed_is_nobodys_and_takes_nothing_from_its_claimant(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        shows_a_part = refunded(claims, revocationPercentage=40_000)
+        (draft,) = desk.handle(notified(store, "REFUND_DECLINED", shows_a_part))
+        declined = payload(draft, RefundDeclined)
+        assert (draft.user_id, draft.subject[:4], declined.purchase_id) == (None, "txn_", None)
+        assert said(desk.handle(posted(store, "alice", claims))) == ["purchase.verified"]
+
+    def test_a_refund_declined_in_the_batch_of_its_purchase_is_told_to_its_owner(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        desk.handle(token_issued("alice"))
+        claims = store.transaction(appAccountToken=str(TOKEN))
+        declined = notified(store, "REFUND_DECLINED", claims)
+        drafts = desk.handled(declined, notified(store, "ONE_TIME_CHARGE", claims)).drafts
+        assert [(draft.payload.TYPE, draft.user_id) for draft in drafts] == [
+            ("purchase.verified", "alice"),
+            ("refund.declined", "alice"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("kind", "stated"),
+        [
+            ("REVOKE", {}),
+            ("REVOKE", {"revocationType": "REFUND_FULL"}),
+            ("REFUND", {"revocationType": "FAMILY_REVOKE"}),
+        ],
+        ids=str,
+    )
+    def test_what_a_family_member_lost_is_taken_back_with_its_cause(
+        self, desk: Desk, store: AppStore, kind: str, stated: dict[str, Any]
+    ) -> None:
+        shared = store.transaction(inAppOwnershipType="FAMILY_SHARED", type="Non-Consumable")
+        (draft,) = desk.handle(notified(store, kind, refunded(shared) | stated))
+        told = payload(draft, RefundReceived)
+        assert (told.cause, told.percentage_milli) == ("family_sharing_ended", 100_000)
+
+    def test_a_revocation_that_tells_no_date_is_one_all_the_same(self, desk: Desk, store: AppStore) -> None:
+        shared = store.transaction(inAppOwnershipType="FAMILY_SHARED", type="Non-Consumable")
+        (draft,) = desk.handle(notified(store, "REVOKE", shared))
+        told = payload(draft, RefundReceived)
+        assert (told.cause, told.revoked_at, told.reason) == ("family_sharing_ended", NOW, "unstated")
+
+    def test_a_refund_is_not_taken_for_the_end_of_sharing(self, desk: Desk, store: AppStore) -> None:
+        (draft,) = desk.handle(notified(store, "REFUND", refunded(store.transaction())))
+        assert payload(draft, RefundReceived).cause == "refund"
+
     def test_a_charge_with_no_owner_waits_for_its_claimant(self, desk: Desk, store: AppStore) -> None:
         claims = store.transaction()
         assert desk.handle(notified(store, "ONE_TIME_CHARGE", claims)) == []
@@ -404,7 +561,7 @@ class TestNotifications:
         assert code(desk.handle(posted(store, "mallory", claims))) == "account_token_mismatch"
 
     def test_all_other_notifications_are_recorded_and_nothing_more(self, desk: Desk, store: AppStore) -> None:
-        for kind in ("DID_RENEW", "CONSUMPTION_REQUEST", "REFUND_DECLINED", "A_TYPE_OF_THE_FUTURE"):
+        for kind in ("DID_RENEW", "CONSUMPTION_REQUEST", "A_TYPE_OF_THE_FUTURE"):
             assert desk.handle(notified(store, kind, store.transaction())) == []
         assert desk.handle(notified(store, "TEST", None)) == []
 
@@ -413,10 +570,11 @@ class TestNotifications:
         given = notified(store, "ONE_TIME_CHARGE", claims, signedTransactionInfo=Chain().sign(claims))
         assert given.id in desk.handled(given).parked
 
-    def test_a_charge_whose_transaction_is_from_another_environment_is_parked(
-        self, desk: Desk, store: AppStore
+    @pytest.mark.parametrize("kind", ["ONE_TIME_CHARGE", "REFUND", "REFUND_REVERSED", "REFUND_DECLINED", "REVOKE"])
+    def test_whatever_is_acted_on_is_parked_when_its_transaction_is_from_another_environment(
+        self, desk: Desk, store: AppStore, kind: str
     ) -> None:
-        given = notified(store, "ONE_TIME_CHARGE", store.transaction(), environment="Sandbox")
+        given = notified(store, kind, store.transaction(), environment="Sandbox")
         assert "environment" in desk.handled(given).parked[given.id]
 
     def test_the_sandboxs_word_to_an_app_that_refuses_it_is_recorded_and_nothing_more(

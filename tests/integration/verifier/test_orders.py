@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 
 from shared.apps import Apps
-from shared.events import Draft, PurchaseRejected, RefundReceived
+from shared.events import Draft, PurchaseRejected, RefundReceived, RefundReversed
 from tests.support.app_store import AppStore, refunded
 from tests.support.verifying import (
+    NOW,
     TOKEN,
     Desk,
     found,
@@ -79,11 +82,13 @@ WHOLE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something about the one transaction that arrives. `who` claims it, or is told; `percent` is taken back."""
+    """Something about the one transaction that arrives. `who` claims it, or is told; `milli` of it are taken back by
+    a statement that was signed `signed_s` after the purchase."""
 
     road: str
     who: str = ALICE
-    percent: int = 0
+    milli: int = 0
+    signed_s: int = 0
 
     @property
     def is_proof(self) -> bool:
@@ -92,16 +97,33 @@ class Fact:
 
     @property
     def shows_token(self) -> bool:
-        """A receipt does not show the account token of a consumable."""
-        return self.road not in {"in a receipt", "token"}
+        """A receipt does not show the account token of a consumable; of a declined refund nothing is kept."""
+        return self.road not in {"in a receipt", "token", "declined"}
+
+    @property
+    def is_about_refunds(self) -> bool:
+        return self.road in {"refunded", "reversed"}
+
+
+def newest(facts: Iterable[Fact]) -> Fact:
+    """Of all that says how far it is refunded, that which was signed last."""
+    words = (fact for fact in facts if fact.is_about_refunds)
+    return max(words, key=lambda fact: fact.signed_s, default=Fact("charged"))
 
 
 BY_USERS = ("signed", "in a receipt", "not in its receipt", "named", "named by the backend")
+REFUNDS = (
+    Fact("refunded", milli=30_000, signed_s=10),
+    Fact("refunded", milli=60_000, signed_s=20),
+    Fact("reversed", signed_s=30),
+    Fact("refunded", milli=WHOLE, signed_s=40),
+)
 FACTS = (
     *(Fact(road, who) for road in BY_USERS for who in (ALICE, BOB)),
     Fact("charged"),
-    Fact("refunded", percent=40_000),
-    Fact("refunded", percent=WHOLE),
+    *REFUNDS,
+    Fact("reversed", signed_s=50),
+    Fact("declined", signed_s=60),
     Fact("token"),
 )
 
@@ -117,7 +139,7 @@ class Court:
     bought_for_alice: bool
     happened: list[Fact] = field(default_factory=list)
     verified: list[Draft] = field(default_factory=list)
-    refunds: list[int] = field(default_factory=list)
+    refunds: list[tuple[datetime, int]] = field(default_factory=list)
     owner: str | None = None
 
     def __post_init__(self) -> None:
@@ -131,9 +153,7 @@ class Court:
         drafts = self._arrives(fact)
         self.happened.append(fact)
         self.verified += [draft for draft in drafts if draft.payload.TYPE == "purchase.verified"]
-        self.refunds += [
-            draft.payload.percentage_milli for draft in drafts if isinstance(draft.payload, RefundReceived)
-        ]
+        self.refunds += [told for draft in drafts if (told := _told_of_refunds(draft)) is not None]
         before, self.owner = self.owner, self.record()["user_id"]
         assert before in (None, self.owner), "the first owner is the owner, for good"
         if before is None and self.owner is not None:
@@ -146,11 +166,11 @@ class Court:
 
     def record(self) -> dict[str, Any]:
         row = self.connection.exec_driver_sql(
-            "select user_id, account_token, signed_at, refunded_milli, statement from verifier.store_transaction"
-            " where transaction_id = %(id)s",
+            "select user_id, account_token, signed_at, revoked_signed_at, refunded_milli, statement"
+            " from verifier.store_transaction where transaction_id = %(id)s",
             {"id": self.id},
         ).mappings()
-        return dict(row.one_or_none() or {"user_id": None, "refunded_milli": 0})
+        return dict(row.one_or_none() or {"user_id": None, "revoked_signed_at": None, "refunded_milli": 0})
 
     def holder_is_known(self) -> bool:
         """That it was bought for alice: its token is known, and whose that is."""
@@ -164,8 +184,11 @@ class Court:
             case "charged":
                 return self.desk.handle(notified(self.store, "ONE_TIME_CHARGE", self.claims))
             case "refunded":
-                taken = refunded(self.claims, after_s=fact.percent / 1000, revocationPercentage=fact.percent)
+                taken = refunded(self.claims, after_s=fact.signed_s, revocationPercentage=fact.milli)
                 return self.desk.handle(notified(self.store, "REFUND", taken))
+            case "reversed" | "declined":
+                stated = self.claims | {"signedDate": self.claims["signedDate"] + fact.signed_s * 1000}
+                return self.desk.handle(notified(self.store, f"REFUND_{fact.road.upper()}", stated))
             case "token":
                 return self.desk.handle(token_issued(ALICE, self.token))
             case "in a receipt" | "not in its receipt":
@@ -179,29 +202,43 @@ class Court:
         proved = any(fact.is_proof and fact.who == owner for fact in self.happened)
         assert proved or (owner == ALICE and self.holder_is_known()), "whoever only knows its id is a stranger"
         assert owner == ALICE or not holder_is_known, "it was bought for somebody else"
-        assert Fact("refunded", percent=WHOLE) not in self.happened, "nothing is granted that was taken back"
+        assert newest(self.happened).milli < WHOLE, "nothing is granted that is taken back"
 
     def _is_granted_once(self) -> None:
         granted = [(draft.user_id, draft.subject) for draft in self.verified]
         assert granted == ([] if self.owner is None else [(self.owner, self._purchase_of_owner())])
 
     def _is_refunded_as_told(self) -> None:
-        told = max((fact.percent for fact in self.happened), default=0)
-        assert self.record()["refunded_milli"] == told
-        assert self.refunds == sorted(set(self.refunds)), "a refund is told once, and only what it grew to"
-        assert max(self.refunds, default=0) == told
+        """The record is what the newest word says; and who hears what is told, and keeps the newest, knows the same."""
+        counts, record = newest(self.happened), self.record()
+        signed_at = NOW + timedelta(seconds=counts.signed_s) if counts.is_about_refunds else None
+        assert (record["refunded_milli"], record["revoked_signed_at"]) == (counts.milli, signed_at)
+        assert max(self.refunds, default=(None, 0))[1] == counts.milli
+        dates, told = [date for date, _ in self.refunds], [milli for _, milli in self.refunds]
+        assert dates == sorted(set(dates)), "what is older than what was told is not told"
+        assert all(one != following for one, following in itertools.pairwise(told)), "nothing is told twice"
 
     def _purchase_of_owner(self) -> str | None:
         return None if self.owner is None else subject_of(self.owner, self.id)
 
     def ends(self) -> None:
         """What must hold once all has happened: who may have it has it, unless it was taken back."""
-        if Fact("refunded", percent=WHOLE) in self.happened:
+        if any(fact.milli == WHOLE for fact in self.happened):
             return
         alice_proved = any(fact.is_proof and fact.who == ALICE for fact in self.happened)
         charged_to_alice = self.holder_is_known() and Fact("charged") in self.happened
         if alice_proved or charged_to_alice:
             assert self.owner is not None
+
+
+def _told_of_refunds(draft: Draft) -> tuple[datetime, int] | None:
+    """When the store signed it, and how far it is refunded by that."""
+    match draft.payload:
+        case RefundReceived(transaction=transaction, percentage_milli=milli):
+            return transaction.signed_at, milli
+        case RefundReversed(transaction=transaction):
+            return transaction.signed_at, 0
+    return None
 
 
 examples = settings(
@@ -224,6 +261,21 @@ def test_one_owner_who_is_no_stranger_and_one_grant_whatever_happens_in_whatever
             court.happens(fact)
         court.ends()
         connection.rollback()
+
+
+@pytest.mark.parametrize(
+    "order",
+    list(itertools.permutations(REFUNDS)),
+    ids=lambda order: "-".join(f"{fact.road} {fact.milli}" for fact in order),
+)
+def test_refunds_and_their_reversal_in_any_order_and_twice_each_end_in_the_newest(
+    connection: Connection, store: AppStore, apps: Apps, order: tuple[Fact, ...]
+) -> None:
+    """Each comes twice in a row, and once more when all have come."""
+    court = Court(connection, store, apps, ids.uuid(), bought_for_alice=False)
+    for fact in (Fact("signed"), *(fact for fact in order for _ in range(2)), *order):
+        court.happens(fact)
+    assert court.record()["refunded_milli"] == WHOLE
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -252,12 +304,12 @@ def test_the_same_facts_in_another_order_end_in_the_same_record(
     engine: Engine, store: AppStore, apps_with_key: Apps, data: st.DataObject, bought_for_alice: bool, with_bob: bool
 ) -> None:
     """The first of two who may have it gets it, and what was taken back before anybody had it goes to nobody; apart
-    from these the owner is the same too."""
+    from these the owner is the same too. (Of a refund declined nothing is on record.)"""
     possible = [fact for fact in FACTS if with_bob or fact.who != BOB]
     happens = data.draw(st.lists(st.sampled_from(possible), min_size=2, max_size=6))
     orders = happens, data.draw(st.permutations(happens))
     note(f"bought for alice: {bought_for_alice}; {orders}")
-    compare_owner = not with_bob and Fact("refunded", percent=WHOLE) not in happens
+    compare_owner = not with_bob and all(fact.milli < WHOLE for fact in happens)
     ends = []
     for order in orders:
         with engine.connect() as connection:

@@ -17,7 +17,7 @@ from deploy.errors import StackInvalid
 from simulator.app import build, serve
 from tests.support.notification_receiver import Receiver, receiver
 from tests.support.served import served
-from tests.support.shop import BUNDLE_ID, example_apps, example_catalog
+from tests.support.shop import ADFREE, BUNDLE_ID, GEMS, example_apps, example_catalog
 
 
 @pytest.fixture(name="hook", autouse=True)
@@ -44,6 +44,44 @@ def test_a_test_notification_is_shown_with_what_became_of_it(hook: Receiver) -> 
     assert payload["data"]["bundleId"] == BUNDLE_ID
     assert (told["type"], told["environment"], told["id"]) == ("TEST", "sandbox", payload["notificationUUID"])
     assert [attempt["result"] for attempt in told["attempts"]] == ["SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "notification_type"),
+    [
+        ([["refund"]], "REFUND"),
+        ([["refund"], ["reverse-refund"]], "REFUND_REVERSED"),
+        ([["request-refund", "--reason", "LEGAL"]], "CONSUMPTION_REQUEST"),
+        ([["decline-refund"]], "REFUND_DECLINED"),
+        ([["revoke"]], "REVOKE"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_befalls_a_transaction_is_told_and_shown(
+    hook: Receiver, commands: list[list[str]], notification_type: str
+) -> None:
+    shared = ["--family-shared"] if notification_type == "REVOKE" else []
+    bought = run("buy", ADFREE, "--no-notify", *shared)
+    *before, (action, *options) = commands
+    for earlier in before:
+        run(*earlier, bought["transaction_id"], "--no-notify")
+    shown = run(action, bought["transaction_id"], *options)
+    (payload,) = hook.wait_for_posts(1)
+    assert (payload["notificationType"], payload["notificationUUID"]) == (notification_type, shown["notification_id"])
+    assert payload["data"]["signedTransactionInfo"] == shown["signed_transaction"]
+
+
+def test_a_part_is_refunded_as_it_is_named() -> None:
+    bought = run("buy", GEMS, "--no-notify")
+    assert run("refund", bought["transaction_id"], "--percent", "33.333")["revocation"]["percentage_milli"] == 33_333
+    assert run("refund", bought["transaction_id"])["revocation"]["percentage_milli"] == 100_000
+
+
+def test_what_does_not_fit_what_has_happened_is_refused_with_a_sentence() -> None:
+    bought = run("buy", GEMS, "--no-notify")
+    done = CliRunner().invoke(command, ["reverse-refund", bought["transaction_id"]])
+    assert done.exit_code != 0
+    assert "there is no refund to reverse" in done.output
 
 
 def test_faults_are_put_shown_and_taken_away_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -33,13 +34,16 @@ from shared.events import (
     Payload,
     PurchaseCompleted,
     PurchaseRefunded,
+    PurchaseRefundReversed,
     PurchaseRejected,
+    RefundRequestUpdated,
+    RevocationCause,
     StoreTransaction,
     WalletChange,
     WalletCredited,
     WalletDebited,
 )
-from shared.ids import AppId, EventId, PurchaseId, TransactionId, UserId
+from shared.ids import AppId, EventId, GrantId, PurchaseId, RefundRequestId, SpendId, TransactionId, UserId
 from shared.money import Amount, CurrencyId
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
@@ -74,12 +78,24 @@ REJECTED = PurchaseRejected(
     code="wrong_product",
     detail="not sold here",
 )
+REQUEST = RefundRequestUpdated(
+    refund_request_id=RefundRequestId("rfr_1"),
+    purchase_id=PURCHASE,
+    environment="production",
+    status="open",
+    spent_percentage_milli=12_500,
+    expires_at=AT + timedelta(days=2),
+    held=[Amount(GEMS, 175)],
+    reason="the wrong pack",
+)
 EXAMPLES: list[Payload] = [
     PurchaseCompleted(PURCHASE, TRANSACTION, [Amount(GEMS, 200)]),
     PurchaseRefunded(PURCHASE, TRANSACTION, [Amount(GEMS, 200)], [Amount(GEMS, 200)]),
+    PurchaseRefundReversed(PURCHASE, TRANSACTION, [Amount(GEMS, 200)]),
     REJECTED,
     WalletCredited(ENTRY),
     WalletDebited(ENTRY),
+    REQUEST,
 ]
 
 
@@ -155,6 +171,44 @@ class TestOutwardData:
         assert (data["status"], data["granted"]) == (status, [{"currency": "gems", "amount": 200}])
         assert data["refunded"] == [{"currency": "gems", "amount": 50}]
 
+    @pytest.mark.parametrize(
+        ("cause", "percentage_milli", "status"),
+        [
+            ("family_sharing_ended", 100_000, "revoked"),
+            ("family_sharing_ended", 40_000, "revoked"),
+            ("refund", 100_000, "refunded"),
+        ],
+    )
+    def test_what_a_family_member_lost_is_revoked_and_not_refunded(
+        self, cause: RevocationCause, percentage_milli: int, status: str
+    ) -> None:
+        payload = PurchaseRefunded(PURCHASE, TRANSACTION, percentage_milli=percentage_milli, cause=cause)
+        assert body_of(payload)["data"]["status"] == status
+
+    @pytest.mark.parametrize(("left_milli", "status"), [(0, "completed"), (40_000, "partially_refunded")])
+    def test_a_reversed_refund_leaves_the_purchase_completed_or_the_part_that_is_refunded_still(
+        self, left_milli: int, status: str
+    ) -> None:
+        left = [Amount(GEMS, 80)] if left_milli else []
+        payload = PurchaseRefundReversed(PURCHASE, TRANSACTION, [Amount(GEMS, 200)], left, left_milli)
+        data = body_of(payload)["data"]
+        assert set(data) == set(body_of(EXAMPLES[0])["data"])
+        assert (data["id"], data["status"], data["granted"]) == ("pur_1", status, [{"currency": "gems", "amount": 200}])
+        assert data["refunded"] == [{"currency": "gems", "amount": amount.amount} for amount in left]
+
+    def test_a_refund_request_is_that_of_the_contract_as_far_as_its_event_says(self) -> None:
+        assert body_of(REQUEST)["data"] == {
+            "user_id": "alice",
+            "environment": "production",
+            "id": "rfr_1",
+            "purchase_id": "pur_1",
+            "status": "open",
+            "reason": "the wrong pack",
+            "spent_percentage_milli": 12_500,
+            "held": [{"currency": "gems", "amount": 175}],
+            "expires_at": "2026-02-02T12:00:00.123Z",
+        }
+
     def test_a_rejection_says_why_and_has_the_shape_of_any_purchase(self) -> None:
         data = body_of(REJECTED)["data"]
         assert data["rejection"] == {"code": "wrong_product", "detail": "not sold here"}
@@ -174,6 +228,16 @@ class TestOutwardData:
             "version": 9,
             "purchase_id": "pur_1",
         }
+
+    @pytest.mark.parametrize(
+        "reason",
+        [{"spend_id": SpendId("spd_1"), "reference": "order 7"}, {"grant_id": GrantId("grt_1")}],
+        ids=["spend", "grant"],
+    )
+    def test_a_wallet_event_names_what_moved_the_currency_and_nothing_else(self, reason: dict[str, Any]) -> None:
+        moved = body_of(WalletDebited(replace(ENTRY, purchase_id=None, **reason)))["data"]
+        by_purchase = body_of(WalletDebited(ENTRY))["data"]
+        assert moved == by_purchase | {"purchase_id": None} | reason
 
 
 def answer(status: int | None, *, retry_after_s: float | None = None, trouble: str | None = None) -> Answer:

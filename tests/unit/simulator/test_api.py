@@ -18,6 +18,7 @@ from simulator.transport import HUGE_BYTES
 from tests.support.notification_receiver import Receiver, receiver
 from tests.support.seeded import seeded_ids
 from tests.support.shop import (
+    ADFREE,
     GEMS,
     MONTHLY,
     SHARED_SECRET,
@@ -152,6 +153,34 @@ def test_what_does_not_fit_what_happened_is_a_conflict(client: FlaskClient) -> N
     assert client.post(f"{path}/refund").status_code == 200
     again = client.post(f"{path}/refund")
     assert (again.status_code, again.get_json()["code"]) == (409, "already-revoked")
+
+
+def test_a_refund_of_no_more_than_before_is_a_conflict_with_a_sentence(client: FlaskClient) -> None:
+    path = f"/_sim/transactions/{buy(client)['transaction_id']}/refund"
+    assert client.post(path, json={"percent": 33.333}).status_code == 200
+    again = client.post(path, json={"percent": 20})
+    assert (again.status_code, again.get_json()["code"]) == (409, "already-refunded")
+    assert again.get_json()["detail"].startswith("33.333 % of it are refunded already")
+
+
+@pytest.mark.parametrize(
+    ("actions", "notification_type"),
+    [
+        (["refund", "reverse-refund"], "REFUND_REVERSED"),
+        (["request-refund"], "CONSUMPTION_REQUEST"),
+        (["request-refund", "decline-refund"], "REFUND_DECLINED"),
+        (["revoke"], "REVOKE"),
+    ],
+)
+def test_what_befalls_a_transaction_is_told_with_the_transaction_as_it_is_then(
+    client: FlaskClient, hook: Receiver, actions: list[str], notification_type: str
+) -> None:
+    bought = buy(client, product_id=ADFREE, family_shared="revoke" in actions)
+    path = f"/_sim/transactions/{bought['transaction_id']}"
+    answers = [client.post(f"{path}/{action}", json={"notify": action == actions[-1]}) for action in actions]
+    (payload,) = hook.wait_for_posts(1)
+    assert payload["notificationType"] == notification_type
+    assert payload["data"]["signedTransactionInfo"] == answers[-1].get_json()["signed_transaction"]
 
 
 def test_a_transaction_is_shown_as_it_is_now(client: FlaskClient) -> None:

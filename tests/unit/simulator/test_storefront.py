@@ -86,6 +86,29 @@ def test_a_refund_can_be_reversed_and_come_again_but_not_twice_in_a_row(shop: Sh
     assert [name for name, _ in told(shop)] == ["ONE_TIME_CHARGE", "REFUND", "REFUND_REVERSED", "REFUND"]
 
 
+def test_a_further_refund_states_all_that_is_refunded_by_then_and_so_more_than_the_one_before(shop: Shop) -> None:
+    bought = shop.store.buy(product_id=GEMS, notify=False).transaction
+    for percent, kind in ((30, "REFUND_PRORATED"), (60.5, "REFUND_PRORATED"), (100, "REFUND_FULL")):
+        stated = claims(shop.store.refund(bought.transaction_id, percent=percent).signed_transaction)
+        assert (stated["revocationPercentage"], stated["revocationType"]) == (percent * 1000, kind)
+        for no_more in (percent, percent - 1):
+            with pytest.raises(StateConflict):
+                shop.store.refund(bought.transaction_id, percent=no_more)
+    assert told(shop) == [("REFUND", None)] * 3
+
+
+def test_each_refund_and_reversal_is_signed_later_than_the_one_before(shop: Shop) -> None:
+    bought = shop.store.buy(product_id=GEMS).transaction
+    changes = [
+        shop.store.refund(bought.transaction_id, percent=30),
+        shop.store.refund(bought.transaction_id, percent=60),
+        shop.store.reverse_refund(bought.transaction_id),
+        shop.store.refund(bought.transaction_id),
+    ]
+    dates = [bought.stated_at, *(change.signed_at for change in changes)]
+    assert dates == sorted(set(dates))
+
+
 def test_only_what_is_shared_can_be_revoked_and_a_revocation_is_no_refund(shop: Shop) -> None:
     own, shared = (shop.store.buy(product_id=ADFREE, family_shared=each).transaction for each in (False, True))
     with pytest.raises(StateConflict, match="family-shared"):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from verifier.domain import (
     Act,
+    Action,
     AppleNotification,
     AppleRenewalInfo,
     AppleTransaction,
@@ -20,6 +21,7 @@ from verifier.domain import (
     RecordOnly,
     RecordUnknown,
     Rejected,
+    as_notified,
     check_inner,
     intent_of,
     read_notification,
@@ -187,10 +189,10 @@ SUBTYPES_THAT_APPLES_LIBRARY_LACKS = {"CREATED", "ACTIVE_TOKEN_REMINDER"}
 INTENTS: dict[str, tuple[Intent, set[str]]] = {
     "ONE_TIME_CHARGE": (Act("purchase"), set()),
     "REFUND": (Act("refund"), set()),
-    "REFUND_REVERSED": (RecordOnly("refund_reversed"), set()),
-    "REFUND_DECLINED": (RecordOnly("refund_request"), set()),
+    "REFUND_REVERSED": (Act("reversed_refund"), set()),
+    "REFUND_DECLINED": (Act("declined_refund"), set()),
     "CONSUMPTION_REQUEST": (RecordOnly("refund_request"), set()),
-    "REVOKE": (RecordOnly("sharing_ended"), set()),
+    "REVOKE": (Act("revocation"), set()),
     "SUBSCRIBED": (RecordOnly("subscription"), {"INITIAL_BUY", "RESUBSCRIBE"}),
     "DID_RENEW": (RecordOnly("subscription"), {"BILLING_RECOVERY"}),
     "DID_CHANGE_RENEWAL_PREF": (RecordOnly("subscription"), {"UPGRADE", "DOWNGRADE"}),
@@ -312,7 +314,16 @@ def test_a_renewal_info_may_be_of_another_product_of_the_same_subscription() -> 
     assert check_inner(read(), transaction(), renewal_info(productId="com.example.game.vip.yearly")) is None
 
 
-@pytest.mark.parametrize(("notification_type", "word"), [("ONE_TIME_CHARGE", "purchase"), ("REFUND", "refund")])
+@pytest.mark.parametrize(
+    ("notification_type", "word"),
+    [
+        ("ONE_TIME_CHARGE", "purchase"),
+        ("REFUND", "refund"),
+        ("REFUND_REVERSED", "reversed refund"),
+        ("REFUND_DECLINED", "declined refund"),
+        ("REVOKE", "revocation"),
+    ],
+)
 def test_what_is_acted_on_has_to_carry_its_transaction(notification_type: str, word: str) -> None:
     rejected = check_inner(read(notificationType=notification_type), None, renewal_info())
     assert rejected == Rejected("receipt_malformed", f"a {word} is told without its signed transaction")
@@ -332,7 +343,7 @@ def test_what_is_acted_on_has_to_carry_its_transaction(notification_type: str, w
 def test_a_part_that_belongs_elsewhere_is_refused(
     part: AppleTransaction | None, renewal: AppleRenewalInfo | None, code: str
 ) -> None:
-    for notification_type in ("REFUND_REVERSED", "FUTURE_TYPE"):
+    for notification_type in ("DID_RENEW", "FUTURE_TYPE"):
         rejected = check_inner(read(notificationType=notification_type), part, renewal)
         assert isinstance(rejected, Rejected)
         assert rejected.code == code
@@ -343,6 +354,44 @@ def test_parts_in_a_notification_of_no_environment_are_refused(data: dict[str, A
     rejected = check_inner(read(data=data), transaction(), None)
     assert isinstance(rejected, Rejected)
     assert rejected.code == "wrong_environment"
+
+
+# ---- what it says of refunds -------------------------------------------------------------------------------------
+
+AT = datetime(2026, 1, 3, tzinfo=UTC)
+SHOWN = {"revocationDate": 1767312000000, "revocationReason": 1, "revocationPercentage": 40_000}
+"""What a transaction shows that was refunded in part."""
+
+
+@pytest.mark.parametrize("shown", [{}, SHOWN], ids=["no fields", "the refund's fields"])
+def test_a_reversed_refund_is_none_whatever_fields_its_transaction_has_left(shown: dict[str, Any]) -> None:
+    told = as_notified(transaction(**shown), action="reversed_refund", at=AT)
+    assert (told.revocation, told.refund_reversed, told.refunded_milli) == (None, True, 0)
+
+
+def test_a_refund_is_what_its_transaction_shows() -> None:
+    refunded = transaction(**SHOWN)
+    assert as_notified(refunded, action="refund", at=AT) == refunded
+
+
+@pytest.mark.parametrize(("action", "cause"), [("refund", "refund"), ("revocation", "family_sharing_ended")])
+def test_what_is_taken_back_without_a_word_how_far_is_taken_back_wholly(action: Action, cause: str) -> None:
+    told = as_notified(transaction(), action=action, at=AT)
+    assert told.revocation is not None
+    assert (told.revocation.at, told.revocation.reason, told.revocation.cause) == (AT, "unstated", cause)
+    assert told.refunded_milli == 100_000
+
+
+def test_what_a_family_member_lost_is_no_refund_whatever_its_transaction_calls_it() -> None:
+    told = as_notified(transaction(**SHOWN, revocationType="REFUND_FULL"), action="revocation", at=AT)
+    assert told.revocation is not None
+    assert (told.revocation.cause, told.revocation.reason) == ("family_sharing_ended", "app_issue")
+
+
+@pytest.mark.parametrize("action", ["purchase", "declined_refund"])
+@pytest.mark.parametrize("shown", [{}, SHOWN], ids=["nothing", "a refund"])
+def test_any_other_notification_says_no_more_than_its_transaction(action: Action, shown: dict[str, Any]) -> None:
+    assert as_notified(transaction(**shown), action=action, at=AT) == transaction(**shown)
 
 
 JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())

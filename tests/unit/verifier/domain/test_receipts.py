@@ -16,6 +16,7 @@ from shared.events import Environment, ProductType, RejectionCode
 from shared.ids import TransactionId, UserId
 from verifier.domain import (
     AppleTransaction,
+    KnownTransaction,
     ReceiptAnswer,
     ReceiptRefused,
     ReceiptValid,
@@ -368,8 +369,9 @@ def test_a_quantity_that_nobody_can_buy_makes_its_claim_malformed_and_spoils_no_
 def decided(receipt: ReceiptValid, claimed: TransactionId) -> Verified | Rejected:
     statement = receipt.find(claimed)
     assert isinstance(statement, AppleTransaction)
+    nobodys = KnownTransaction(owner=None, refunded=False)
     return decide_claim(
-        statement=statement, claimed_id=claimed, claimant=UserId("alice"), known=None, token_holder=None
+        statement=statement, claimed_id=claimed, claimant=UserId("alice"), known=nobodys, token_holder=None
     )
 
 

@@ -121,6 +121,24 @@ def test_a_reason_of_the_future_is_kept_as_it_is(code: object, word: str) -> Non
     assert revocation.reason == word
 
 
+@pytest.mark.parametrize(
+    ("stated", "cause"),
+    [(..., "refund"), ("REFUND_FULL", "refund"), ("FUTURE", "refund"), ("FAMILY_REVOKE", "family_sharing_ended")],
+)
+def test_only_what_was_shared_and_is_no_more_is_taken_back_without_a_refund(stated: object, cause: str) -> None:
+    revocation = read(revocationDate=1767312000000, revocationType=stated).revocation
+    assert revocation is not None
+    assert revocation.cause == cause
+
+
+def test_a_transaction_that_was_not_taken_back_does_not_say_that_it_stands() -> None:
+    """It may have been signed before the refund, and a reversal is told otherwise."""
+    assert read().refunded_milli is None
+    assert read(revocationDate=1767312000000, revocationPercentage=0).refunded_milli == 0
+    assert read(revocationDate=1767312000000, revocationPercentage=40_000).refunded_milli == 40_000
+    assert read(revocationDate=1767312000000).refunded_milli == 100_000
+
+
 def test_unknown_fields_do_no_harm() -> None:
     assert read(advancedCommerceInfo={"x": [1]}, future=None) == read()
 
