@@ -105,6 +105,16 @@ class Ledger(Protocol):
         """Reads what is at the path (its segments, below `/v1`). Raises gateway.domain.wallets.LedgerUnavailable."""
         ...
 
+    def send(
+        self, path: Sequence[str], *, body: bytes, key: str | None, caller: Caller, trace_id: str, request_id: str
+    ) -> LedgerAnswer:
+        """Tells the ledger to do what the body (JSON, as the caller wrote it) says at the path, once.
+
+        `key` is the caller's Idempotency-Key. Raises gateway.domain.wallets.LedgerAnswerUnavailable: it may have been
+        done or not.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Submitted:

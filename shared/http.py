@@ -48,8 +48,14 @@ RETRY_AFTER_S: Final = 2
 APP_HEADER: Final = "X-Purser-App"
 CALLER_HEADER: Final = "X-Purser-Caller"
 REQUEST_ID_HEADER: Final = "X-Request-Id"
+IDEMPOTENCY_KEY_HEADER: Final = "Idempotency-Key"
+IDEMPOTENT_REPLAYED_HEADER: Final = "Idempotent-Replayed"
+
+JSON_TYPE: Final = "application/json"
+PROBLEM_TYPE: Final = "application/problem+json"
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_IDEMPOTENCY_KEY: Final = re.compile("[ -~]{1,200}")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
@@ -121,23 +127,30 @@ def problem(
     members: Mapping[str, Any] | None = None,
 ) -> Response:
     """A problem document as a response (RFC 9457), with the trace id that the logs have too."""
-    document = {
+    document = problem_document(status, code, title, detail, trace_id=trace_id(), members=members)
+    response = Response(msgspec.json.encode(document), status=status, content_type=PROBLEM_TYPE)
+    response.headers.update(headers or {})
+    return response
+
+
+def problem_document(
+    status: int, code: str, title: str, detail: str, *, trace_id: str, members: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The members of a problem document, in their order."""
+    return {
         "type": f"/problems/{code}",
         "title": title,
         "status": status,
         "detail": detail,
         "code": code,
-        "trace_id": trace_id(),
+        "trace_id": trace_id,
         **(members or {}),
     }
-    response = Response(msgspec.json.encode(document), status=status, content_type="application/problem+json")
-    response.headers.update(headers or {})
-    return response
 
 
 def answer(document: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response of what msgspec can encode."""
-    response = Response(msgspec.json.encode(document), status=status, content_type="application/json")
+    response = Response(msgspec.json.encode(document), status=status, content_type=JSON_TYPE)
     if headers:
         response.headers.update(headers)
     return response
@@ -182,12 +195,32 @@ def read_body(model: type[M]) -> M:
         raise malformed(_first_problem(error)) from error
 
 
+def read_bytes(*, bytes_max: int) -> bytes:
+    """The request's body as it came, to be handed on. Raises RequestEntityTooLarge: 413."""
+    request.max_content_length = bytes_max
+    return _body()
+
+
 def read_query(model: type[M]) -> M:
     """The request's query parameters as the model; of a repeated one the first counts. Raises Problem: 400."""
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
         raise malformed(_first_problem(error)) from error
+
+
+def read_idempotency_key() -> str | None:
+    """The request's `Idempotency-Key`, 1 to 200 printable ASCII characters; None without one. Raises Problem: 400.
+
+    Blanks around it do not belong to it (RFC 9110, section 5.5): on the way through a proxy they may be lost.
+    """
+    given = request.headers.get(IDEMPOTENCY_KEY_HEADER)
+    if given is None:
+        return None
+    key = given.strip(" \t")
+    if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+        raise malformed(f"{IDEMPOTENCY_KEY_HEADER}: 1 to 200 printable ASCII characters are wanted")
+    return key
 
 
 def caller_header(*, kind: CallerKind, name: str) -> str:

@@ -11,7 +11,7 @@ from gateway.api.credentials import CredentialRejected, KeysUnavailable
 from gateway.domain.callers import ScopeRejected, UserIdInvalid, UserRejected, UserUnnamed
 from gateway.domain.notifications import NotificationInvalid, NotificationRejected
 from gateway.domain.purchases import ProofInvalid
-from gateway.domain.wallets import LedgerUnavailable
+from gateway.domain.wallets import LedgerAnswerUnavailable, LedgerUnavailable
 from gateway.handlers import PurchaseUnknown
 from shared.events import EventUnknown
 from shared.http import Problem, malformed, not_found, unavailable
@@ -49,4 +49,8 @@ _PROBLEMS: Final[Mapping[type[Exception], Callable[[Exception], Problem]]] = {
     NotificationInvalid: lambda error: malformed(f"signedPayload: {error}"),
     NotificationRejected: lambda error: unauthorized(f"signedPayload: {error}", scheme="JWS"),
     LedgerUnavailable: lambda _: unavailable("the ledger is away"),
+    LedgerAnswerUnavailable: lambda _: unavailable(
+        "the ledger has not answered, so whether it was done is not known: send the same once more, with the same "
+        "Idempotency-Key if it has one"
+    ),
 }

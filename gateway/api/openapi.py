@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
 from gateway.api import documents
-from gateway.api.routes import ROUTES, Access, Route
+from gateway.api.access import Access
+from gateway.api.routes import ROUTES, Route
+from shared.http import IDEMPOTENCY_KEY_HEADER, IDEMPOTENT_REPLAYED_HEADER
 
 _JSON: Final = "application/json"
 _PROBLEM_JSON: Final = "application/problem+json"
@@ -19,24 +21,52 @@ _REFERENCE: Final = "#/components/schemas/{model}"
 _INTRODUCTION: Final = """\
 In-app purchases in, virtual currency out. JSON both ways; unknown members are ignored; a missing or wrong one is
 400 `malformed-request` that names it. Lists are paged: `next` of one answer is `after` of the next request. Every
-answer carries `X-Request-Id`, and a `traceparent` that is sent is kept to."""
+answer carries `X-Request-Id`, and a `traceparent` that is sent is kept to.
 
-_PARTS: Final = {
+Calls that move currency take an `Idempotency-Key`, which the caller makes up: one for each thing that is to be done.
+The same request with the same key is done once, however often it is sent, and answered with the first answer, word for
+word, with `Idempotent-Replayed: true`; another request with it is 409 `idempotency-key-reused`. A key belongs to the
+app, the user and the call, that of a device is not that of a server, and it is kept for 30 days at least. After a 503,
+a broken connection or no answer at all, send the same once more with the same key. What was malformed or not found is
+not kept."""
+
+_PARTS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "purchase": ("The id of a purchase, `pur_…`.", {"type": "string", "pattern": "^pur_[a-z2-7]{26}$"}),
     "user": (
         "`me` with a client token, else the id of a user.",
         {"type": "string", "minLength": 1, "maxLength": 128, "not": {"enum": [".", ".."]}},
     ),
+    "spend": ("The id of a spend, `spd_…`.", {"type": "string", "pattern": "^spd_[0-9a-f]{32}$"}),
+    "hold": ("The id of a hold, `hld_…`.", {"type": "string", "pattern": "^hld_[0-9a-f]{32}$"}),
+    "refund_request": (
+        "The id of a request for a refund, `rfr_…`.",
+        {"type": "string", "pattern": "^rfr_[0-9a-f]{32}$"},
+    ),
+}
+_KEY: Final = {
+    "name": IDEMPOTENCY_KEY_HEADER,
+    "in": "header",
+    "description": "The caller's own name for what is to be done: a repeat with it is done once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
+}
+_REPLAYED: Final = {
+    IDEMPOTENT_REPLAYED_HEADER: {
+        "description": "There when this was answered before, to a request with the same key.",
+        "schema": {"type": "string", "const": "true"},
+    }
 }
 _ERRORS: Final = {
     400: "Malformed: `detail` names the field.",
     401: "No credential, or not a good one.",
-    403: "The credential lacks the scope.",
+    403: "The credential is good, but not for this call.",
     404: "Not there, or not the caller's to see.",
     413: "The body is too large.",
     503: "Something is away for the moment; nothing was done. See `Retry-After`.",
 }
-_GOOD: Final = {200: "Done.", 202: "Taken in, durably; it goes on from here."}
+_NO_ANSWER: Final = """\
+Something is away, or has not answered in time: whether it was done is not known. Send the same once more, with the same
+key. See `Retry-After`."""
+_GOOD: Final = {200: "Done.", 201: "Done: this is new.", 202: "Taken in, durably; it goes on from here."}
 
 
 def document(routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
@@ -74,11 +104,17 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": _security(route.access),
         "responses": {str(status): response for status, response in _responses(route)},
     }
-    if parameters := [*_path_parameters(route), *_query_parameters(route)]:
+    if parameters := [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)]:
         operation["parameters"] = parameters
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {_JSON: _body(route.body, route.examples)}}
+        content = {_JSON: _body(route.body, route.examples)}
+        operation["requestBody"] = {"required": _says_something(route.body), "content": content}
     return operation
+
+
+def _says_something(body: type[BaseModel]) -> bool:
+    """Whether any member is required: without one the body may be left out."""
+    return any(member.is_required() for member in body.model_fields.values())
 
 
 def _body(kind: type, examples: Mapping[str, documents.Example]) -> dict[str, Any]:
@@ -89,7 +125,7 @@ def _body(kind: type, examples: Mapping[str, documents.Example]) -> dict[str, An
 def _security(access: Access) -> list[dict[str, list[str]]]:
     if not access.needs_credential:
         return []
-    return [{"server": []}] if access is Access.OPERATOR else [{"client": []}, {"server": []}]
+    return [{"server": []}] if access.is_for_servers_alone else [{"client": []}, {"server": []}]
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -107,6 +143,16 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     return [{"name": name, "in": "query", "schema": _without_null(schema)} for name, schema in properties.items()]
 
 
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    return (
+        [{**_KEY, "required": route.order.key == "required"}] if route.order is not None and _takes_key(route) else []
+    )
+
+
+def _takes_key(route: Route) -> bool:
+    return route.order is not None and route.order.key != "none"
+
+
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A query parameter is there or not: it is never null."""
     kinds = [kind for kind in schema.get("anyOf", [schema]) if kind != {"type": "null"}]
@@ -116,32 +162,50 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _responses(route: Route) -> list[tuple[int, dict[str, Any]]]:
     good = [(status, _good_response(route, status)) for status in route.answers]
-    return [*good, *((status, _problem_response(status)) for status in _error_statuses(route))]
+    return [*good, *((status, _problem_response(route, status)) for status in _error_statuses(route))]
 
 
 def _good_response(route: Route, status: int) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": _GOOD[status]}
+    response: dict[str, Any] = {"description": _GOOD[status]} | _response_headers(route)
     answer = route.answers[status]
     if answer is not None:
         response["content"] = {_JSON: {"schema": _reference(answer)}}
     return response
 
 
-def _problem_response(status: int) -> dict[str, Any]:
+def _problem_response(route: Route, status: int) -> dict[str, Any]:
     content = {_PROBLEM_JSON: {"schema": _reference(documents.Problem)}}
-    return {"description": _ERRORS[status], "content": content}
+    headers = _response_headers(route) if status in _refusals(route) else {}
+    return {"description": _why(route, status), **headers, "content": content}
+
+
+def _response_headers(route: Route) -> dict[str, Any]:
+    return {"headers": _REPLAYED} if _takes_key(route) else {}
+
+
+def _why(route: Route, status: int) -> str:
+    if status == 503 and route.order is not None:
+        return _NO_ANSWER
+    return "\n\n".join(_refusals(route).get(status) or [_ERRORS[status]])
+
+
+def _refusals(route: Route) -> Mapping[int, Sequence[str]]:
+    return {} if route.order is None else route.order.refusals
 
 
 def _error_statuses(route: Route) -> list[int]:
     takes_something = route.query or route.body or "{user}" in route.path
-    return [
-        *([400] if takes_something else []),
-        *([401] if route.access is not Access.EVERYBODY else []),
-        *([403] if route.access.needs_credential else []),
-        *([404] if "{" in route.path else []),
-        *([413] if route.body else []),
-        *([503] if route.access is not Access.EVERYBODY or route.endpoint.endswith("readyz") else []),
-    ]
+    return sorted(
+        [
+            *([400] if takes_something else []),
+            *([401] if route.access is not Access.EVERYBODY else []),
+            *([403] if route.access.needs_credential else []),
+            *([404] if "{" in route.path else []),
+            *([413] if route.body else []),
+            *_refusals(route),
+            *([503] if route.access is not Access.EVERYBODY or route.endpoint.endswith("readyz") else []),
+        ]
+    )
 
 
 def _reference(kind: type) -> dict[str, str]:

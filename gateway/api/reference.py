@@ -16,7 +16,7 @@ def page(document: Mapping[str, Any]) -> str:
         loader=PackageLoader("gateway.api"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.lstrip_blocks = True
-    environment.filters.update(code=_code, json=_json, kind=_kind, name=_name)
+    environment.filters.update(code=_code, json=_json, kind=_kind, name=_name, said=_said)
     return environment.get_template("reference.html").render(document=document, by_tag=_by_tag(document))
 
 
@@ -48,6 +48,12 @@ def _name(schema: Mapping[str, Any]) -> str | None:
         if isinstance(part, Mapping) and (found := _name(part)) is not None:
             return found
     return None
+
+
+def _said(schema: Mapping[str, Any]) -> str:
+    """What a member's schema says of it, itself or as what it may be beside null."""
+    parts = [schema, *schema.get("anyOf", ())]
+    return next((str(part["description"]) for part in parts if "description" in part), "")
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -5,36 +5,37 @@ A path stands here or it does not exist, and it cannot stand here without saying
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from flask import Flask, Response, request
 from pydantic import BaseModel
 
-from gateway.api import documents, operations, purchases, users, webhooks
+from gateway.api import documents, operations, purchases, refund_requests, users, wallets, webhooks
+from gateway.api.access import Access, admit
 from gateway.api.services import Services
-from gateway.domain.callers import Caller, require_scope, require_server
+from shared.http import IDEMPOTENCY_KEY_HEADER, malformed, read_idempotency_key
+
+_PART: Final = re.compile(r"\{(\w+)\}")
 
 
-class Access(Enum):
-    """Who may make a call."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a call that the ledger is told to do says beyond the others.
 
-    EVERYBODY = "Everybody may call."
-    STORE = "The store calls; what it sends is signed."
-    SUBMITTER = "A client token, or any server key."
-    READER = "A client token, or a server key with the scope `read`."
-    OPERATOR = "A server key with the scope `read`."
+    `key`: whether it takes an `Idempotency-Key`. `refusals`: by status, why it may be refused, beginning with the code.
+    """
 
-    @property
-    def needs_credential(self) -> bool:
-        return self not in {Access.EVERYBODY, Access.STORE}
+    key: Literal["required", "optional", "none"]
+    refusals: Mapping[int, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One call. `view` is given the services, the caller if a credential is needed, and the parts of the path.
+    """One call. `view` is given the services, the caller if a credential is needed, the caller's key (`key`) if the
+    call takes one, and the parts of the path.
 
     The view's docstring is what the contract says of the call; `answers` has the document of each good status, None for
     what is not JSON.
@@ -48,11 +49,23 @@ class Route:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     examples: Mapping[str, documents.Example] = field(default_factory=dict)  # of the body
+    order: Order | None = None
 
     @property
     def endpoint(self) -> str:
         return f"{self.view.__module__.rpartition('.')[2]}.{self.view.__name__}"
 
+
+_REUSED: Final = "`idempotency-key-reused`: the key came before, with another body."
+_INSUFFICIENT: Final = "`insufficient-funds`: `available` says how much of `currency` there is."
+_OUT_OF_RANGE: Final = "`balance-out-of-range`: a balance would leave ±(2⁵³ - 1)."
+_NOT_REVERSIBLE: Final = "`spend-not-reversible`: `reversible` says how much of it is left to give back."
+_NOT_OPEN: Final = "`hold-not-open`: `state` says what became of it."
+_TOO_SMALL: Final = "`hold-too-small`: `amount` says how much it holds."
+_NOT_ELIGIBLE: Final = (
+    "`refund-not-eligible`: `reason` is `not_offered`, `not_completed`, `already_refunded`, `window_passed` or "
+    "`spent_too_much`."
+)
 
 ROUTES: Final = (
     Route(
@@ -88,7 +101,7 @@ ROUTES: Final = (
         "GET",
         "/v1/users/{user}/wallet",
         Access.READER,
-        users.wallet,
+        wallets.show,
         {200: documents.Wallet},
         query=documents.WalletQuery,
     ),
@@ -96,9 +109,86 @@ ROUTES: Final = (
         "GET",
         "/v1/users/{user}/wallet/entries",
         Access.READER,
-        users.wallet_entries,
+        wallets.entries,
         {200: documents.WalletPage},
         query=documents.WalletPageQuery,
+    ),
+    Route(
+        "POST",
+        "/v1/users/{user}/spends",
+        Access.SPENDER,
+        wallets.spend,
+        {201: documents.Spend},
+        body=documents.NewSpend,
+        examples=documents.SPEND_EXAMPLES,
+        order=Order("required", {409: [_REUSED], 422: [_INSUFFICIENT, _OUT_OF_RANGE]}),
+    ),
+    Route(
+        "POST",
+        "/v1/spends/{spend}/reverse",
+        Access.CASHIER,
+        wallets.reverse_spend,
+        {200: documents.Spend},
+        body=documents.SpendReversal,
+        examples=documents.SPEND_REVERSAL_EXAMPLES,
+        order=Order("required", {409: [_REUSED], 422: [_NOT_REVERSIBLE, _OUT_OF_RANGE]}),
+    ),
+    Route(
+        "POST",
+        "/v1/users/{user}/holds",
+        Access.CASHIER,
+        wallets.place_hold,
+        {201: documents.Hold},
+        body=documents.NewHold,
+        examples=documents.HOLD_EXAMPLES,
+        order=Order("required", {409: [_REUSED], 422: [_INSUFFICIENT]}),
+    ),
+    Route(
+        "POST",
+        "/v1/holds/{hold}/capture",
+        Access.CASHIER,
+        wallets.capture_hold,
+        {200: documents.Hold},
+        body=documents.HoldCapture,
+        examples=documents.HOLD_CAPTURE_EXAMPLES,
+        order=Order("optional", {409: [_NOT_OPEN, _REUSED], 422: [_TOO_SMALL, _OUT_OF_RANGE]}),
+    ),
+    Route(
+        "POST",
+        "/v1/holds/{hold}/release",
+        Access.CASHIER,
+        wallets.release_hold,
+        {200: documents.Hold},
+        body=documents.HoldRelease,
+        examples=documents.HOLD_RELEASE_EXAMPLES,
+        order=Order("optional", {409: [_NOT_OPEN, _REUSED]}),
+    ),
+    Route(
+        "POST",
+        "/v1/users/{user}/grants",
+        Access.GRANTER,
+        wallets.grant,
+        {201: documents.Grant},
+        body=documents.NewGrant,
+        examples=documents.GRANT_EXAMPLES,
+        order=Order("required", {409: [_REUSED], 422: [_OUT_OF_RANGE]}),
+    ),
+    Route(
+        "POST",
+        "/v1/purchases/{purchase}/refund-requests",
+        Access.REFUND_ASKER,
+        refund_requests.submit,
+        {201: documents.RefundRequest, 200: documents.RefundRequest},
+        body=documents.NewRefundRequest,
+        examples=documents.REFUND_REQUEST_EXAMPLES,
+        order=Order("none", {422: [_NOT_ELIGIBLE]}),
+    ),
+    Route(
+        "GET",
+        "/v1/refund-requests/{refund_request}",
+        Access.READER,
+        refund_requests.show,
+        {200: documents.RefundRequest},
     ),
     Route("POST", "/webhooks/apple", Access.STORE, webhooks.apple, {200: None}, body=documents.AppleNotification),
     Route("GET", "/healthz", Access.EVERYBODY, operations.healthz, {200: documents.Health}),
@@ -122,7 +212,7 @@ def install_routes(app: Flask, *, services: Services) -> None:
 
 def _rule(path: str) -> str:
     """The path as Flask writes it."""
-    return path.replace("{user}", "<user:user>").replace("{purchase}", "<purchase>")
+    return _PART.sub(r"<\1>", path.replace("{user}", "<user:user>"))
 
 
 def _guarded(route: Route, services: Services) -> Callable[..., Response]:
@@ -131,15 +221,17 @@ def _guarded(route: Route, services: Services) -> Callable[..., Response]:
 
     def view(**parts: Any) -> Response:
         caller = services.credentials.authenticate(request.headers.get("Authorization"))
-        _admit(caller, route.access)
-        return route.view(services, caller, **parts)
+        admit(caller, route.access)
+        return route.view(services, caller, **_key_of(route), **parts)
 
     return view
 
 
-def _admit(caller: Caller, access: Access) -> None:
-    """Raises ScopeRejected."""
-    if access is Access.OPERATOR:
-        require_server(caller)
-    if access in {Access.OPERATOR, Access.READER}:
-        require_scope(caller, "read")
+def _key_of(route: Route) -> dict[str, str | None]:
+    """The caller's key, by its name, if the call takes one. Raises Problem: 400."""
+    if route.order is None or route.order.key == "none":
+        return {}
+    key = read_idempotency_key()
+    if key is None and route.order.key == "required":
+        raise malformed(f"{IDEMPOTENCY_KEY_HEADER}: this call takes one, so that it can be repeated without harm")
+    return {"key": key}

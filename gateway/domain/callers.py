@@ -73,9 +73,16 @@ def require_scope(caller: Caller, scope: Scope) -> None:
 
 
 def require_server(caller: Caller) -> None:
-    """Raises ScopeRejected for a client: the call shows more than a user's device is to see."""
+    """Raises ScopeRejected for a client: the call shows, or does, more than a user's device is to."""
     if isinstance(caller, Client):
         raise ScopeRejected("this call takes a server key")
+
+
+def require_spending(caller: Caller) -> None:
+    """A client's app has to let its users spend by themselves; a server key needs the scope. Raises ScopeRejected."""
+    if isinstance(caller, Client) and not caller.app.wallet.client_may_spend:
+        raise ScopeRejected("this app's users do not spend by themselves: the call takes a server key")
+    require_scope(caller, "spend")
 
 
 def submitting_user(caller: Caller, named: UserId | None) -> UserId:

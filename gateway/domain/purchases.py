@@ -20,6 +20,7 @@ from shared.events import (
     PurchaseCompleted,
     PurchaseParked,
     PurchaseRefunded,
+    PurchaseRefundReversed,
     PurchaseRejected,
     PurchaseVerified,
     ReceiptSubmitted,
@@ -33,7 +34,9 @@ from shared.ids import EventId, PurchaseId, TransactionId, UserId, uuid7_moment
 from shared.jws import JwsMalformed, peek_claims
 from shared.money import Amount
 
-Status = Literal["accepted", "verifying", "completed", "rejected", "parked", "partially_refunded", "refunded"]
+Status = Literal[
+    "accepted", "verifying", "completed", "rejected", "parked", "partially_refunded", "refunded", "revoked"
+]
 Proof = ReceiptSubmitted | TransactionSubmitted | TransactionIdSubmitted
 
 OPEN: Final[frozenset[str]] = frozenset({"accepted", "verifying"})
@@ -212,8 +215,8 @@ def purchase_of(standing: Standing) -> Purchase:
         original_transaction_id=facts.original_transaction_id,
         product_id=facts.product_id,
         quantity=facts.quantity,
-        granted=word.granted if isinstance(word, PurchaseCompleted | PurchaseRefunded) else (),
-        refunded=word.refunded if isinstance(word, PurchaseRefunded) else (),
+        granted=word.granted if isinstance(word, PurchaseCompleted | PurchaseRefunded | PurchaseRefundReversed) else (),
+        refunded=word.refunded if isinstance(word, PurchaseRefunded | PurchaseRefundReversed) else (),
         rejection=Rejection(word.code, word.detail) if isinstance(word, PurchaseRejected) else None,
         created_at=uuid7_moment(standing.first_event_id),
         updated_at=uuid7_moment(standing.word.id),
@@ -245,7 +248,9 @@ class _Facts:
 
 def _facts(word: Payload) -> _Facts:
     match word:
-        case PurchaseVerified() | PurchaseParked() | PurchaseCompleted() | PurchaseRefunded():
+        case (
+            PurchaseVerified() | PurchaseParked() | PurchaseCompleted() | PurchaseRefunded() | PurchaseRefundReversed()
+        ):
             return _Facts.confirmed(word.transaction)
         case PurchaseRejected():
             return _Facts(word.store, word.transaction_id, environment=word.environment, product_id=word.product_id)
@@ -263,10 +268,19 @@ def _status(word: Payload, deliveries: Sequence[Delivery]) -> Status:
             return "rejected"
         case PurchaseParked():
             return "parked"
-        case PurchaseRefunded():
-            return "refunded" if word.percentage_milli >= ALL_MILLI else "partially_refunded"
+        case PurchaseRefunded(cause="family_sharing_ended"):
+            return "revoked"
+        case PurchaseRefunded() | PurchaseRefundReversed():
+            return _status_after_refund(word.percentage_milli)
         case _:
             return _open_status(word, deliveries)
+
+
+def _status_after_refund(percentage_milli: int) -> Status:
+    """By how much of it is refunded: once nothing is any more, the purchase stands as it did."""
+    if percentage_milli <= 0:
+        return "completed"
+    return "refunded" if percentage_milli >= ALL_MILLI else "partially_refunded"
 
 
 def _open_status(word: Payload, deliveries: Sequence[Delivery]) -> Status:

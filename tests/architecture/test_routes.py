@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,18 @@ import pytest
 from flask import Flask
 
 from gateway.api import openapi
-from gateway.api.routes import ROUTES, Access
+from gateway.api.access import Access
+from gateway.api.routes import ROUTES
 from tests.support.gateway import Gateway, gateway_on
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/nowhere"
+PARTS = {
+    "user": "alice",
+    "purchase": "pur_" + "a" * 26,
+    "spend": "spd_" + "0" * 32,
+    "hold": "hld_" + "0" * 32,
+    "refund_request": "rfr_" + "0" * 32,
+}
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs"}
 SIGNED = {"/webhooks/apple"}
 
@@ -27,7 +36,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def rules(app: Flask) -> dict[tuple[str, str], str]:
     """Method and path of every rule that the application answers."""
     return {
-        (method, rule.rule.replace("<user:user>", "{user}").replace("<purchase>", "{purchase}")): rule.endpoint
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)): rule.endpoint
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD"}
     }
@@ -52,17 +61,18 @@ def test_no_other_call_is_answered_without_a_credential(gateway: Gateway) -> Non
     for route in ROUTES:
         if route.path in OPEN | SIGNED:
             continue
-        path = route.path.format(user="alice", purchase="pur_" + "a" * 26)
+        path = route.path.format_map(PARTS)
         response = gateway.client().open(path, method=route.method, json={} if route.body else None)
         assert (route.path, response.status_code) == (route.path, 401)
 
 
-def test_what_operators_see_is_refused_to_clients(gateway: Gateway) -> None:
-    for route in ROUTES:
-        if route.access is Access.OPERATOR:
-            path = route.path.format(user="alice", purchase="pur_" + "a" * 26)
-            response = gateway.client().open(path, method=route.method, headers=gateway.as_user())
-            assert (route.path, response.status_code) == (route.path, 403)
+def test_what_is_for_servers_alone_is_refused_to_clients(gateway: Gateway) -> None:
+    alone = [route for route in ROUTES if route.access.is_for_servers_alone]
+    assert len(alone) > 1
+    for route in alone:
+        path = route.path.format_map(PARTS)
+        response = gateway.client().open(path, method=route.method, headers=gateway.as_user())
+        assert (route.path, response.status_code) == (route.path, 403)
 
 
 def test_every_call_says_what_it_does() -> None:

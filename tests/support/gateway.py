@@ -108,13 +108,16 @@ def notification_claims(*, now: datetime) -> dict[str, Any]:
     }
 
 
-def apps_file(directory: Path, *, api_key: bool) -> Path:
-    """The example's apps file, with a key of the App Store Server API or without."""
+def apps_file(directory: Path, *, api_key: bool, client_may_spend: bool = False) -> Path:
+    """The example's apps file, with a key of the App Store Server API or without; its clients may spend, or not."""
     lines = (EXAMPLES / "apps.toml").read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if not line.startswith(("issuer_id", "key_id", "private_key_file"))]
     place = kept.index("[apps.apple]") + 1
-    path = directory / ("apps.toml" if api_key else "apps-without-key.toml")
-    path.write_text("\n".join([*kept[:place], *([API_KEY] if api_key else []), *kept[place:], ""]), encoding="utf-8")
+    text = "\n".join([*kept[:place], *([API_KEY] if api_key else []), *kept[place:], ""])
+    if client_may_spend:
+        text = text.replace("client_may_spend = false", "client_may_spend = true")
+    path = directory / f"apps{'' if api_key else '-without-key'}{'-spending' if client_may_spend else ''}.toml"
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -17,10 +17,11 @@ from gateway.domain.callers import (
     parse_user_id,
     require_scope,
     require_server,
+    require_spending,
     submitting_user,
     vouches,
 )
-from shared.apps import App, AppleApp
+from shared.apps import App, AppleApp, WalletPolicy
 from shared.ids import AppId, UserId
 
 GAME = App(id=AppId("game"), name="Game", apple=AppleApp(bundle_id="com.example.game"))
@@ -88,6 +89,18 @@ def test_what_operators_see_is_not_for_clients() -> None:
     require_server(BLIND)
     with pytest.raises(ScopeRejected):
         require_server(CLIENT)
+
+
+def test_a_client_spends_where_its_app_lets_it_and_a_server_with_the_scope() -> None:
+    require_spending(BLIND)
+    with pytest.raises(ScopeRejected, match="spend"):
+        require_spending(READER)
+    with pytest.raises(ScopeRejected, match="server key"):
+        require_spending(CLIENT)
+    generous = GAME.model_copy(update={"wallet": WalletPolicy(client_may_spend=True)})
+    require_spending(Client(app=generous, user_id=ALICE))
+    with pytest.raises(ScopeRejected, match="spend"):
+        require_spending(Server(app=generous, key_id="backend", scopes=frozenset({"read"})))
 
 
 def test_only_the_apps_own_backend_vouches() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from shared.events import (
     PurchaseCompleted,
     PurchaseParked,
     PurchaseRefunded,
+    PurchaseRefundReversed,
     PurchaseRejected,
     PurchaseVerified,
     ReceiptSubmitted,
@@ -83,6 +85,17 @@ def refunded(back: int, percentage_milli: int) -> PurchaseRefunded:
         transaction=TRANSACTION,
         granted=[Amount(GEMS, 200)],
         refunded=[Amount(GEMS, back)],
+        percentage_milli=percentage_milli,
+    )
+
+
+def reversed_to(back: int, percentage_milli: int) -> PurchaseRefundReversed:
+    """A refund is reversed, and so much is still refunded."""
+    return PurchaseRefundReversed(
+        purchase_id=PURCHASE,
+        transaction=TRANSACTION,
+        granted=[Amount(GEMS, 200)],
+        refunded=[Amount(GEMS, back)] if back else [],
         percentage_milli=percentage_milli,
     )
 
@@ -145,6 +158,11 @@ def shown(word: Payload, *deliveries: Delivery) -> Purchase:
         (refunded(50, 25_000), [], "partially_refunded"),
         (refunded(200, 100_000), [], "refunded"),
         (PurchaseRefunded(purchase_id=PURCHASE, transaction=TRANSACTION), [], "refunded"),
+        (reversed_to(0, 0), [], "completed"),
+        (reversed_to(1, 1), [], "partially_refunded"),
+        (reversed_to(200, 100_000), [], "refunded"),
+        (replace(refunded(200, 100_000), cause="family_sharing_ended"), [], "revoked"),
+        (replace(refunded(50, 25_000), cause="family_sharing_ended"), [], "revoked"),
     ],
 )
 def test_the_newest_word_and_who_has_it_say_the_status(word: Payload, deliveries: list[Delivery], status: str) -> None:
@@ -159,7 +177,7 @@ def test_a_purchase_is_final_unless_it_goes_on_by_itself() -> None:
 
 
 def test_the_words_that_leave_a_purchase_open_are_those_with_an_open_status() -> None:
-    words = [RECEIPT, SIGNED, NAMED, VERIFIED, REJECTED, PARKED, COMPLETED, refunded(1, 1)]
+    words = [RECEIPT, SIGNED, NAMED, VERIFIED, REJECTED, PARKED, COMPLETED, refunded(1, 1), reversed_to(0, 0)]
     assert {word.TYPE for word in words} == set(WORD_RANK)
     assert {word.TYPE for word in words if shown(word, delivery()).status in OPEN} == OPEN_WORDS
 
@@ -177,6 +195,12 @@ def test_a_completed_purchase_tells_what_the_store_confirmed_and_what_was_grante
 def test_a_refund_keeps_what_was_granted_beside_what_went_back() -> None:
     purchase = shown(refunded(50, 25_000))
     assert (list(purchase.granted), list(purchase.refunded)) == ([Amount(GEMS, 200)], [Amount(GEMS, 50)])
+
+
+def test_a_reversed_refund_leaves_what_was_granted_and_what_is_still_refunded() -> None:
+    purchase = shown(reversed_to(50, 25_000))
+    assert (list(purchase.granted), list(purchase.refunded)) == ([Amount(GEMS, 200)], [Amount(GEMS, 50)])
+    assert (purchase.environment, purchase.product_id, purchase.transaction_id) == ("sandbox", "gems100", "1")
 
 
 def test_what_the_store_has_not_confirmed_is_not_told() -> None:
