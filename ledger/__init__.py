@@ -1,6 +1,9 @@
-"""The ledger: virtual currency in wallets, by double entry; what a purchase gives, a refund takes back.
+"""The ledger: virtual currency in wallets, by double entry; what a purchase gives, a refund takes back, users spend.
 
-consumes  purchase.verified, refund.received
-emits     purchase.completed, purchase.parked, purchase.refunded, wallet.credited, wallet.debited
-owns      schema `ledger`: wallets, accounts, transfers, entries, and what is known of each store transaction
+consumes  purchase.verified, refund.received, refund.reversed, refund.declined; what the gateway forwards to its API
+emits     purchase.completed, purchase.parked, purchase.refunded, purchase.refund_reversed, wallet.credited,
+          wallet.debited, refund_request.updated; and for the record spend.posted, spend.reversed, hold.placed,
+          hold.ended, grant.posted
+owns      schema `ledger`: wallets, accounts, transfers, entries and lots; spends, holds, requests for refunds, answers
+          that were given; what is known of each store transaction; audits
 """

@@ -1,37 +1,75 @@
-"""The only wiring of the ledger: the worker that books, and the internal API that reads."""
+"""The only wiring of the ledger: the worker that posts, the scheduler, and the internal API that reads and is told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
 
 from flask import Flask
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
-from ledger import api, handlers, tasks
+from ledger import api, tasks
+from ledger.api.metrics import metrics_text
+from ledger.apple import AppleRefunds
+from ledger.domain.audit import Report
 from ledger.domain.books import WalletKey
+from ledger.domain.commands import Answer, Command
+from ledger.domain.refund_requests import NotEligible, RefundRequestView
 from ledger.domain.statements import EntryPage, WalletStatement
-from ledger.settings import LedgerApiSettings, LedgerSettings
-from ledger.store import HOUSE_SHARDS, PostgresBooks, PostgresWallets
+from ledger.handlers import commands as executing
+from ledger.handlers import reading, refund_requests
+from ledger.handlers.auditing import Observe, audit
+from ledger.handlers.expiring import expire_holds
+from ledger.schedule import Job, Schedule, auditing, expiring, forgetting, run_until_told
+from ledger.settings import LedgerApiSettings, LedgerSchedulerSettings, LedgerSettings
+from ledger.store import (
+    HOUSE_SHARDS,
+    PostgresAnswers,
+    PostgresAudits,
+    PostgresBooks,
+    PostgresCommissions,
+    PostgresEvidence,
+    PostgresRefundRequests,
+    PostgresWallets,
+    Run,
+    audits_alone,
+)
+from shared.apps import Apps
+from shared.bus import journal
+from shared.bus.group_commit import GroupCommit
+from shared.bus.heartbeat import Heartbeat
 from shared.bus.routes import LEDGER
+from shared.bus.wake import Waker
 from shared.bus.worker import serve_consumer
-from shared.clock import SystemClock
-from shared.database import connect_engine, transact
+from shared.catalog import Catalog
+from shared.clock import Clock, SystemClock
+from shared.database import INTERACTIVE_TIMEOUT_S, connect_engine, transact
+from shared.events import Store
 from shared.http import install_conventions
-from shared.ids import IdSource, system_ids
+from shared.ids import AppId, IdSource, PurchaseId, UserId, system_ids
 from shared.log import configure_logging
 from shared.settings import checked_apps, checked_catalog, read
 
 ROLE = "purser_ledger"
-API_THREADS = 8
-"""Connections of one API process: as many as it has blocking threads."""
+SCHEDULER = "ledger-scheduler"
+SCHEDULER_CONNECTIONS = 4
+"""One for each of its jobs, and one to wake the courier."""
+FORGOTTEN_AT_ONCE_MAX = 1_000
+API_CONNECTIONS = 8
+"""Of one API process. What is asked for at once is done together, so fewer than it has threads are enough."""
+
+T = TypeVar("T")
 
 
 def run_worker() -> None:
-    """Books what the store says until it is told to stop."""
+    """Posts what the store says until it is told to stop."""
     settings = read(LedgerSettings)
     ids = system_ids()
     handling = tasks.postings(
-        books_on=books_on(ids),
+        tables_on=tables_on(ids),
         catalog=checked_catalog(settings),
         apps=checked_apps(settings, production=settings.production),
         ids=ids,
@@ -41,9 +79,102 @@ def run_worker() -> None:
     serve_consumer(LEDGER, handling, engine=engine, settings=settings, threads=2)
 
 
-def books_on(ids: IdSource) -> Callable[[Connection], PostgresBooks]:
+def books_on(connection: Connection, ids: IdSource) -> PostgresBooks:
     """The books on a connection, each time with another of the house's accounts."""
-    return lambda connection: PostgresBooks(connection, shard=int(ids.uniform(0, HOUSE_SHARDS)) % HOUSE_SHARDS)
+    return PostgresBooks(connection, shard=int(ids.uniform(0, HOUSE_SHARDS)) % HOUSE_SHARDS)
+
+
+def tables_on(ids: IdSource) -> Callable[[Connection], tasks.Tables]:
+    """All that the worker's use-case writes, on a connection."""
+    return lambda connection: tasks.Tables(
+        books=books_on(connection, ids),
+        requests=PostgresRefundRequests(connection),
+        commissions=PostgresCommissions(connection),
+    )
+
+
+# ---- what the ledger does by itself ------------------------------------------------------------------------------
+
+
+def run_scheduler() -> None:
+    """Expires, audits and forgets until SIGTERM or SIGINT."""
+    settings = read(LedgerSchedulerSettings)
+    configure_logging(service=SCHEDULER, level=settings.log_level)
+    url = settings.database_url.get_secret_value()
+    engine = connect_engine(url, role=ROLE, pool_size=SCHEDULER_CONNECTIONS, application_name=SCHEDULER)
+    apps = checked_apps(settings, production=settings.production)
+    jobs = scheduled_jobs(settings, engine=engine, apps=apps, ids=system_ids(), clock=SystemClock())
+    run_until_told(Schedule(jobs, heartbeat=Heartbeat(settings.heartbeat_file)))
+
+
+def scheduled_jobs(
+    settings: LedgerSchedulerSettings, *, engine: Engine, apps: Apps, ids: IdSource, clock: Clock
+) -> list[Job]:
+    """What is done, and how often."""
+    run = partial(transact, engine)
+    audits, waker = PostgresAudits(run), Waker(engine)
+
+    def expire_some() -> int:
+        count = sum(
+            run(partial(expire_on, apps=apps, ids=ids, clock=clock))
+            for expire_on in (expire_requests_on, expire_holds_on)
+        )
+        if count:
+            waker.poke()
+        return count
+
+    def forget_some() -> int:
+        before = clock.now() - timedelta(days=settings.answers_kept_days)
+        return run(lambda connection: PostgresAnswers(connection).forget(before=before, limit=FORGOTTEN_AT_ONCE_MAX))
+
+    jobs = [expiring(expire_some), forgetting(forget_some, audits=audits, clock=clock)]
+    if settings.audit_interval_s:
+        interval = timedelta(seconds=settings.audit_interval_s)
+        alone = partial(audits_alone, engine)
+        evidence = PostgresEvidence(run)
+        jobs.append(auditing(evidence=evidence, audits=audits, alone=alone, interval=interval, clock=clock))
+    return jobs
+
+
+def expire_requests_on(connection: Connection, *, apps: Apps, ids: IdSource, clock: Clock) -> int:
+    """Ends some of the requests for refunds whose time is over; how many."""
+    expired = refund_requests.expire_requests(
+        books=books_on(connection, ids),
+        requests=PostgresRefundRequests(connection),
+        commissions=PostgresCommissions(connection),
+        apps=apps,
+        new_id=ids.event_id,
+        new_trace=ids.trace_id,
+        now=clock.now(),
+    )
+    journal.append(connection, expired.drafts, ids=ids)
+    return expired.count
+
+
+def expire_holds_on(connection: Connection, *, apps: Apps, ids: IdSource, clock: Clock) -> int:
+    """Ends some of the holds whose time is over; how many."""
+    expired = expire_holds(
+        books=books_on(connection, ids),
+        commissions=PostgresCommissions(connection),
+        apps=apps,
+        new_id=ids.event_id,
+        new_trace=ids.trace_id,
+        now=clock.now(),
+    )
+    journal.append(connection, expired.drafts, ids=ids)
+    return expired.count
+
+
+def audit_books(run: Run, *, clock: Clock, since: datetime | None, observe: Observe) -> Report:
+    """Audits the books, whoever else does, and keeps the report. Raises DatabaseUnavailable."""
+    report = audit(
+        evidence=PostgresEvidence(run), audits=PostgresAudits(run), clock=clock, since=since, observe=observe
+    )
+    assert report is not None  # nobody stops it
+    return report
+
+
+# ---- the internal API --------------------------------------------------------------------------------------------
 
 
 def create_api() -> Flask:
@@ -51,34 +182,134 @@ def create_api() -> Flask:
     settings = read(LedgerApiSettings)
     configure_logging(service="ledger-api", level=settings.log_level)
     engine = connect_engine(
-        settings.database_url.get_secret_value(), role=ROLE, pool_size=API_THREADS, application_name="ledger-api"
+        settings.database_url.get_secret_value(),
+        role=ROLE,
+        pool_size=API_CONNECTIONS,
+        application_name="ledger-api",
+        timeout_s=INTERACTIVE_TIMEOUT_S,
     )
-    catalog = checked_catalog(settings)
-
-    def wallet(key: WalletKey) -> WalletStatement:
-        return transact(
-            engine,
-            lambda connection: handlers.read_wallet(wallets=PostgresWallets(connection), catalog=catalog, key=key),
-        )
-
-    def entries(key: WalletKey, *, before: int | None, limit: int) -> EntryPage:
-        return transact(
-            engine,
-            lambda connection: handlers.read_entries(
-                wallets=PostgresWallets(connection), key=key, before=before, limit=limit
-            ),
-        )
-
-    def ready() -> None:
-        transact(engine, lambda connection: connection.exec_driver_sql("select 1"))
-
+    catalog, apps = checked_catalog(settings), checked_apps(settings, production=settings.production)
+    desk = Desk(engine=engine, catalog=catalog, apps=apps, ids=system_ids(), clock=SystemClock())
     app = Flask(__name__, static_folder=None)
     install_conventions(app, ids=system_ids())
     app.register_blueprint(
         api.routes(
-            queries=api.Queries(wallet=wallet, entries=entries, ready=ready),
-            apps=checked_apps(settings, production=settings.production),
+            queries=api.Queries(wallet=desk.wallet, entries=desk.entries, ready=desk.ready, metrics=desk.metrics),
+            commands=desk.execute,
+            refund_requests=desk,
+            apps=apps,
+            currencies=catalog.currencies,
             service_token=settings.service_token.get_secret_value(),
         )
     )
     return app
+
+
+class Desk:
+    """The use-cases, each in a transaction of one database. Thread-safe; every method raises DatabaseUnavailable."""
+
+    def __init__(self, *, engine: Engine, catalog: Catalog, apps: Apps, ids: IdSource, clock: Clock) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._apps = apps
+        self._ids = ids
+        self._clock = clock
+        self._waker = Waker(engine)
+        self._group = GroupCommit(self._execute, may_join=_is_of_another_key)
+        self._stores: dict[Store, refund_requests.StoreRefunds] = {"apple": AppleRefunds()}
+
+    def execute(self, command: Command) -> Answer:
+        """Does what is asked, with what else is asked for at this moment in one transaction."""
+        answer = self._group.submit(command)
+        self._waker.poke()
+        return answer
+
+    def ask(
+        self,
+        *,
+        app: AppId,
+        purchase_id: PurchaseId,
+        only_user: UserId | None,
+        actor: str,
+        reason: str | None,
+        trace_id: str,
+    ) -> RefundRequestView | NotEligible | None:
+        """A user asks for a refund."""
+        asked = refund_requests.Ask(app, purchase_id, actor, trace_id, only_user=only_user, reason=reason)
+
+        def work(connection: Connection) -> refund_requests.Asked:
+            done = refund_requests.ask(
+                asked,
+                books=books_on(connection, self._ids),
+                requests=PostgresRefundRequests(connection),
+                commissions=PostgresCommissions(connection),
+                catalog=self._catalog,
+                apps=self._apps,
+                stores=self._stores,
+                new_id=self._ids.event_id,
+                now=self._clock.now(),
+            )
+            journal.append(connection, done.drafts, ids=self._ids)
+            return done
+
+        answer = transact(self._engine, work).answer
+        self._waker.poke()
+        return answer
+
+    def find(self, *, app: AppId, id: UUID, only_user: UserId | None) -> RefundRequestView | None:
+        """A request for a refund."""
+        return self._reading(
+            lambda connection: refund_requests.find(
+                requests=PostgresRefundRequests(connection), stores=self._stores, app=app, id=id, only_user=only_user
+            )
+        )
+
+    def wallet(self, key: WalletKey) -> WalletStatement:
+        """A wallet."""
+        return self._reading(
+            lambda connection: reading.read_wallet(wallets=PostgresWallets(connection), catalog=self._catalog, key=key)
+        )
+
+    def entries(self, key: WalletKey, *, before: int | None, limit: int) -> EntryPage:
+        """A page of its entries."""
+        return self._reading(
+            lambda connection: reading.read_entries(
+                wallets=PostgresWallets(connection), key=key, before=before, limit=limit
+            )
+        )
+
+    def ready(self) -> None:
+        """Whether the database answers."""
+        self._reading(lambda connection: connection.exec_driver_sql("select 1"))
+
+    def metrics(self) -> bytes:
+        """What the newest audit found, in Prometheus' text."""
+        return metrics_text(PostgresAudits(self._reading).newest())
+
+    def _reading(self, work: Callable[[Connection], T]) -> T:
+        return transact(self._engine, work)
+
+    def _execute(self, commands: Sequence[Command]) -> Sequence[Answer]:
+        def work(connection: Connection) -> Sequence[Answer]:
+            executed = executing.execute(
+                commands,
+                books=books_on(connection, self._ids),
+                commissions=PostgresCommissions(connection),
+                answers=PostgresAnswers(connection),
+                apps=self._apps,
+                render=api.render,
+                new_id=self._ids.event_id,
+                now=self._clock.now(),
+            )
+            journal.append(connection, executed.drafts, ids=self._ids)
+            return executed.answers
+
+        return transact(self._engine, work)
+
+
+def _is_of_another_key(command: Command, others: Sequence[Command]) -> bool:
+    """A repeat is answered after the first, whose answer it is to find."""
+    if command.key is None:
+        return True
+    named = (command.key.call, command.key.key)
+    return all(other.key is None or (other.key.call, other.key.key) != named for other in others)

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
-from ledger import handlers
+from ledger.handlers import ports
+from ledger.handlers.facts import apply_facts
 from shared.apps import Apps
 from shared.bus.consumer import InBatches
 from shared.catalog import Catalog
 from shared.clock import Clock
-from shared.events import Event, PurchaseVerified, RefundReceived
+from shared.events import Event, PurchaseVerified, RefundDeclined, RefundReceived, RefundReversed
 from shared.ids import IdSource
 from shared.outcome import Handled
 
-BooksOn = Callable[[Connection], handlers.Books]
+FACTS = (PurchaseVerified, RefundReceived, RefundReversed, RefundDeclined)
 
 
-def postings(*, books_on: BooksOn, catalog: Catalog, apps: Apps, ids: IdSource, clock: Clock) -> dict[str, InBatches]:
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All that the use-cases write, within one transaction."""
+
+    books: ports.Books
+    requests: ports.Requests
+    commissions: ports.Commissions
+
+
+def postings(
+    *, tables_on: Callable[[Connection], Tables], catalog: Catalog, apps: Apps, ids: IdSource, clock: Clock
+) -> dict[str, InBatches]:
     """What the store says of purchases becomes postings, a batch in one transaction."""
 
     def apply(connection: Connection, events: Sequence[Event[Any]]) -> Handled:
-        return handlers.apply_facts(
-            events, books=books_on(connection), catalog=catalog, apps=apps, new_id=ids.event_id, now=clock.now()
+        tables = tables_on(connection)
+        return apply_facts(
+            events,
+            books=tables.books,
+            requests=tables.requests,
+            commissions=tables.commissions,
+            catalog=catalog,
+            apps=apps,
+            new_id=ids.event_id,
+            now=clock.now(),
         )
 
-    return {PurchaseVerified.TYPE: InBatches(apply), RefundReceived.TYPE: InBatches(apply)}
+    return {fact.TYPE: InBatches(apply) for fact in FACTS}

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NewType
+from typing import Annotated, Literal, NewType
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,7 +38,8 @@ class _Named(_Strict):
 
 class RefundPolicy(_Strict):
     """When a user's request for a refund is taken in the app: so many days after the purchase at most, and with no more
-    of it spent. While it is open, for `open_days` at most, what is left of the purchase is held."""
+    of it spent. While it is open, for `open_days` at most, what is left of the purchase is held.
+    """
 
     window_days: Annotated[int, Field(ge=1, le=365)]
     spent_percent_max: Annotated[int, Field(ge=0, le=100)]
@@ -48,7 +49,7 @@ class RefundPolicy(_Strict):
 class Product(_Strict):
     """One product of one app: its type in the store, and what each unit of it gives.
 
-    `refund_requests` is a policy of its own; without one the catalogue's applies.
+    `refund_requests` is a policy of its own, or false: never; without it the catalogue's applies.
     """
 
     id: str
@@ -58,7 +59,7 @@ class Product(_Strict):
     group: str | None = None
     grants: dict[CurrencyId, Annotated[int, Field(ge=1, le=AMOUNT_MAX // QUANTITY_MAX)]] = {}
     entitlements: tuple[EntitlementId, ...] = ()
-    refund_requests: RefundPolicy | None = None
+    refund_requests: RefundPolicy | Literal[False] | None = None
 
     def granted(self, quantity: int) -> list[Amount]:
         """What so many of it give, sorted by currency."""
@@ -83,7 +84,8 @@ class Catalog:
 
     def refund_policy(self, product: Product) -> RefundPolicy | None:
         """When users may ask for a refund of the product in the app; None: never."""
-        return product.refund_requests or self.refund_requests
+        own = product.refund_requests
+        return self.refund_requests if own is None else own or None
 
     def find(self, *, app: AppId, product_id: str) -> Product | None:
         return self.products.get((app, product_id))

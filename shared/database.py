@@ -140,13 +140,14 @@ def array_literal(values: Iterable[str | int | UUID | datetime | None]) -> str:
 
     A list would do, but psycopg2 writes it out as ARRAY[…]: it quotes, and PostgreSQL parses, each element by itself.
     """
-    return "{" + ",".join([_element(value) for value in values]) + "}"
+    listed = list(values)
+    text = ",".join(["NULL" if value is None else f'"{value}"' for value in listed])
+    quotes = 2 * len([value for value in listed if value is not None])
+    if text.count('"') != quotes or "\\" in text:
+        text = ",".join(["NULL" if value is None else _quoted(str(value)) for value in listed])
+    return "{" + text + "}"
 
 
-def _element(value: str | int | UUID | datetime | None) -> str:
-    if value is None:
-        return "NULL"
-    text = str(value)
-    if '"' in text or "\\" in text:
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

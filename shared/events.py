@@ -35,7 +35,7 @@ RejectionCode = Literal[
     "store_refused",
 ]
 RevocationCause = Literal["refund", "family_sharing_ended"]
-"""Why the store took a purchase back: the money was returned, or the family member who bought it no longer shares it."""
+"""Why the store took a purchase back: the money was returned, or the family member who bought it shares it no more."""
 
 
 class EventUnknown(LookupError):
@@ -98,7 +98,8 @@ Recorded = Event[Payload] | UnreadEvent
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A fact that is about to be recorded; the journal gives it its id and its time of recording."""
+    """A fact that is about to be recorded; the journal gives it its time of recording, and its id unless it has one
+    (what else is written in the same transaction may name it)."""
 
     payload: Payload
     app: AppId
@@ -107,6 +108,7 @@ class Draft:
     occurred_at: datetime
     trace_id: str
     causation_id: EventId | None = None
+    id: EventId | None = None
 
 
 def following(
@@ -339,7 +341,8 @@ class PurchaseRefundReversed(Payload):
 class WalletChange:
     """One entry of a wallet. `version` counts the wallet's entries without a gap: drop what is older than you have.
 
-    `purchase_id`, `spend_id` or `grant_id` is what moved the currency; `reference` is what the app's backend said of it.
+    `purchase_id`, `spend_id` or `grant_id` is what moved the currency; `reference` is what the app's backend said of
+    it.
     """
 
     entry_id: str

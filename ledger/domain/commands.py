@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from ledger.domain.books import WalletKey
@@ -201,3 +201,21 @@ class Answer:
     status: int
     document: str
     replayed: bool = False
+
+
+class AnswerKey(NamedTuple):
+    """What an answer is found by: the caller's key, within app, user and call."""
+
+    app: AppId
+    user_id: UserId
+    call: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """The first answer to a request, and the digest of the request's body."""
+
+    body_sha256: bytes
+    status: int
+    document: str

@@ -1,7 +1,8 @@
 """What an event of the store comes to: which currency moves, how its transaction stands then, and what is to be said.
 
 Order does not matter, because what is left of a purchase is a function of two facts that may come in any order: what is
-due for it (the catalogue's grants times the quantity) and the highest percentage refunded:
+due for it (the catalogue's grants times the quantity), and the percentage refunded by the statement that the store
+signed last:
 
     left = due - floor(due * percentage / 100)        in each currency
 
@@ -11,20 +12,20 @@ Every decision moves the difference between what is left now and what was left b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 from ledger.domain.books import (
     ALL_MILLI,
+    NOTHING,
     UNKNOWN,
     AccountKey,
-    AccountKind,
     Amounts,
     KnownTransaction,
     TransactionKey,
-    TransferKind,
     WalletKey,
-    part,
+    left_of,
     positive,
 )
 from shared.apps import Apps
@@ -35,8 +36,12 @@ from shared.events import (
     PurchaseCompleted,
     PurchaseParked,
     PurchaseRefunded,
+    PurchaseRefundReversed,
     PurchaseVerified,
+    RefundDeclined,
     RefundReceived,
+    RefundReversed,
+    RevocationCause,
     StoreTransaction,
 )
 from shared.ids import EventId, PurchaseId, UserId
@@ -44,35 +49,36 @@ from shared.money import Amount, CurrencyId
 
 Debt = Literal["negative", "floor"]
 
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Movement:
     """Currency that moves between one wallet and the house, for one store transaction. Amounts are positive.
 
-    `sequence` tells the parts of one transaction's refund apart; a purchase's is 0.
+    Of a `refund_reversal`, `amounts` were taken by refunds and are given back; `fresh` was refunded before it could be
+    granted, and is credited now. `sequence` tells the postings of one transaction apart; the purchase's is 0.
     """
 
-    kind: TransferKind
+    kind: Literal["purchase", "refund", "refund_reversal"]
     key: TransactionKey
     sequence: int
     purchase_id: PurchaseId
     wallet: WalletKey
     amounts: Amounts
     debt: Debt
+    fresh: Amounts = field(default_factory=dict)
+
+    def currencies(self) -> list[CurrencyId]:
+        return [*self.amounts, *(currency for currency in self.fresh if currency not in self.amounts)]
 
     def accounts(self) -> list[AccountKey]:
         """All accounts that posting it may touch."""
-        kinds: list[AccountKind] = ["issuance"]
-        if self.kind == "refund" and self.debt == "floor":
-            kinds.append("write_off")
-        house = [self.house(kind, currency) for currency in self.amounts for kind in kinds]
-        return [self.account(currency) for currency in self.amounts] + house
-
-    def account(self, currency: CurrencyId) -> AccountKey:
-        return AccountKey("wallet", self.wallet.app, self.wallet.environment, currency, self.wallet.user_id)
-
-    def house(self, kind: AccountKind, currency: CurrencyId) -> AccountKey:
-        return AccountKey(kind, self.wallet.app, self.wallet.environment, currency)
+        wallets = [AccountKey.of_wallet(self.wallet, currency) for currency in self.currencies()]
+        house = [account.house("issuance") for account in wallets]
+        if self.kind == "purchase":
+            return wallets + house
+        return wallets + house + [account.house("write_off") for account in wallets]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class Decisions:
         return {event.id: decision.parked for event, decision in self.steps if decision.parked is not None}
 
 
-Fact = PurchaseVerified | RefundReceived
+Fact = PurchaseVerified | RefundReceived | RefundReversed | RefundDeclined
 
 
 def key_of(event: Event[Fact]) -> TransactionKey:
@@ -136,10 +142,19 @@ def decide(
 def _decide(event: Event[Fact], known: KnownTransaction, *, catalog: Catalog, apps: Apps) -> Decision:
     if (app := apps.by_id.get(event.app)) is None:
         return Decision(known, parked=f"the app {event.app!r} is not in the apps file")
-    if isinstance(event.payload, RefundReceived):
-        return _decide_refund(event, event.payload, known, debt=app.wallet.debt)
-    product = catalog.find(app=event.app, product_id=event.payload.transaction.product_id)
-    return _decide_purchase(event, event.payload, known, product)
+    match event.payload:
+        case PurchaseVerified() as fact:
+            product = catalog.find(app=event.app, product_id=fact.transaction.product_id)
+            return _decide_purchase(event, fact, known, product)
+        case RefundReceived() as fact:
+            return _decide_refund(event, fact, known, debt=app.wallet.debt)
+        case RefundReversed() as fact:
+            return _restate(event, fact.transaction, known, milli=0, debt=app.wallet.debt)
+        case _:
+            return Decision(known)  # a refund that was declined: the purchase stands as it did
+
+
+# ---- purchases ---------------------------------------------------------------------------------------------------
 
 
 def _decide_purchase(
@@ -186,9 +201,12 @@ def _grant(
         state="granted",
         user_id=user_id,
         purchase_id=fact.purchase_id,
+        product_id=product.id,
+        purchased_at=fact.transaction.purchased_at,
         due=due,
-        granted=positive({currency: amount - part(amount, known.refunded_milli) for currency, amount in due.items()}),
+        granted=left_of(due, known.refunded_milli),
         refunded_milli=known.refunded_milli,
+        revoked_signed_at=known.revoked_signed_at,
     )
     completed = PurchaseCompleted(fact.purchase_id, fact.transaction, _listed(granted.granted))
     words: list[Payload] = [completed] if known.refunded_milli < ALL_MILLI else []
@@ -198,43 +216,111 @@ def _grant(
     return Decision(granted, movement, tuple(words))
 
 
+# ---- refunds, and refunds that are taken back --------------------------------------------------------------------
+
+
 def _decide_refund(event: Event[Fact], fact: RefundReceived, known: KnownTransaction, *, debt: Debt) -> Decision:
-    """The highest percentage wins. A refund of what is not granted is remembered, and the grant will be the less."""
-    if not 0 <= fact.percentage_milli <= ALL_MILLI:
+    if not 0 < fact.percentage_milli <= ALL_MILLI:
         return Decision(known, parked=f"{fact.percentage_milli} thousandths of a percent cannot be refunded")
-    if fact.percentage_milli <= known.refunded_milli:
+    return _restate(event, fact.transaction, known, milli=fact.percentage_milli, debt=debt, cause=fact.cause)
+
+
+def _restate(
+    event: Event[Fact],
+    transaction: StoreTransaction,
+    known: KnownTransaction,
+    *,
+    milli: int,
+    debt: Debt,
+    cause: RevocationCause = "refund",
+) -> Decision:
+    """The store says how far it is refunded. Of two statements the one that was signed later counts (of two of the same
+    moment, the larger refund). What is not granted yet is remembered, and the grant will be the less.
+    """
+    if (transaction.signed_at, milli) <= (known.revoked_signed_at or _NEVER, known.refunded_milli):
         return Decision(known)
-    refunded = replace(known, refunded_milli=fact.percentage_milli)
-    if known.purchase_id is None or known.state != "granted":
-        return Decision(refunded)
-    before = known.refunded
-    taken = {currency: amount - before.get(currency, 0) for currency, amount in refunded.refunded.items()}
-    movement = _movement("refund", event, known, positive(taken), debt=debt)
-    if movement is not None:
-        refunded = replace(refunded, refunds=movement.sequence)
-    return Decision(refunded, movement, (_refunded_word(refunded, known.purchase_id, fact.transaction),))
+    restated = replace(known, refunded_milli=milli, revoked_signed_at=transaction.signed_at)
+    if known.state != "granted" or known.purchase_id is None or milli == known.refunded_milli:
+        return Decision(restated)
+    if milli > known.refunded_milli:
+        return _take_back(event, transaction, known, restated, debt=debt, cause=cause)
+    return _give_back(event, transaction, known, restated)
+
+
+def _take_back(
+    event: Event[Fact],
+    transaction: StoreTransaction,
+    known: KnownTransaction,
+    restated: KnownTransaction,
+    *,
+    debt: Debt,
+    cause: RevocationCause,
+) -> Decision:
+    assert known.purchase_id is not None  # it is granted
+    taken = positive(_difference(restated.refunded, known.refunded))
+    movement = _movement("refund", event, known, taken, debt=debt)
+    word = _refunded_word(restated, known.purchase_id, transaction, cause=cause)
+    return Decision(_after(restated, movement), movement, (word,))
+
+
+def _give_back(
+    event: Event[Fact], transaction: StoreTransaction, known: KnownTransaction, restated: KnownTransaction
+) -> Decision:
+    """What was taken is given again; what was refunded before it could be granted is granted now."""
+    assert known.purchase_id is not None  # it is granted
+    owing = _difference(restated.left, known.left)
+    returned = positive({currency: min(amount, known.refunded.get(currency, 0)) for currency, amount in owing.items()})
+    fresh = positive(_difference(owing, returned))
+    movement = _movement("refund_reversal", event, known, returned, debt="negative", fresh=fresh)
+    granted = {currency: known.granted.get(currency, 0) + fresh.get(currency, 0) for currency in restated.due}
+    after = _after(replace(restated, granted=positive(granted)), movement)
+    word = PurchaseRefundReversed(
+        known.purchase_id, transaction, _listed(after.granted), _listed(after.refunded), after.refunded_milli
+    )
+    return Decision(after, movement, (word,))
+
+
+def _difference(amounts: Amounts, less: Amounts) -> Amounts:
+    return {currency: amount - less.get(currency, 0) for currency, amount in amounts.items()}
+
+
+def _after(known: KnownTransaction, movement: Movement | None) -> KnownTransaction:
+    return known if movement is None else replace(known, sequence=movement.sequence)
 
 
 def _movement(
-    kind: TransferKind, event: Event[Fact], known: KnownTransaction, amounts: Amounts, *, debt: Debt
+    kind: Literal["purchase", "refund", "refund_reversal"],
+    event: Event[Fact],
+    known: KnownTransaction,
+    amounts: Amounts,
+    *,
+    debt: Debt,
+    fresh: Amounts = NOTHING,
 ) -> Movement | None:
-    if not amounts or known.user_id is None or known.purchase_id is None:
+    if not (amounts or fresh) or known.user_id is None or known.purchase_id is None:
         return None
     key = key_of(event)
     return Movement(
         kind=kind,
         key=key,
-        sequence=0 if kind == "purchase" else known.refunds + 1,
+        sequence=0 if kind == "purchase" else known.sequence + 1,
         purchase_id=known.purchase_id,
         wallet=WalletKey(key.app, key.environment, known.user_id),
         amounts=amounts,
         debt=debt,
+        fresh=fresh,
     )
 
 
-def _refunded_word(known: KnownTransaction, purchase_id: PurchaseId, transaction: StoreTransaction) -> PurchaseRefunded:
+def _refunded_word(
+    known: KnownTransaction,
+    purchase_id: PurchaseId,
+    transaction: StoreTransaction,
+    *,
+    cause: RevocationCause = "refund",
+) -> PurchaseRefunded:
     return PurchaseRefunded(
-        purchase_id, transaction, _listed(known.granted), _listed(known.refunded), known.refunded_milli
+        purchase_id, transaction, _listed(known.granted), _listed(known.refunded), known.refunded_milli, cause
     )
 
 

@@ -1,22 +1,78 @@
-"""Transfers and their balanced entries, with running balances and versions, on accounts that are locked."""
+"""Transfers and their balanced entries, with running balances, versions and lots, on accounts that are locked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ledger.domain.books import Account, AccountId, AccountKey, Locked, TransferId, Wallet, WalletId
+from ledger.domain.books import (
+    Account,
+    AccountId,
+    AccountKey,
+    AccountKind,
+    KnownTransaction,
+    Locked,
+    TransactionKey,
+    TransferId,
+    TransferKind,
+    Wallet,
+    WalletId,
+    WalletKey,
+)
 from ledger.domain.decisions import Decision, Movement
+from ledger.domain.lots import Lot, Lots, LotsFound, Portion, Taken
 from shared.events import Draft, Event, WalletChange, WalletCredited, WalletDebited, following
-from shared.ids import EventId
-from shared.money import AMOUNT_MAX
+from shared.ids import EventId, GrantId, PurchaseId, SpendId
+from shared.money import CurrencyId
+
+NO_LOTS = LotsFound()
 
 
 class BalanceOutOfRange(ValueError):
-    """The posting would take a balance beyond ±(2⁵³ - 1)."""
+    """The posting would take a balance beyond what can be kept exactly (`AccountKey.balance_max`)."""
+
+    def __init__(self, key: AccountKey, balance: int) -> None:
+        super().__init__(f"{key.kind} account in {key.currency}: its balance would be {balance}")
+        self.key = key
+        self.balance = balance
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What a transfer follows from: the event in the journal, and what that is about.
+
+    A posting for a store transaction has `transaction`, `sequence` and `purchase_id`; `spend_id` and `grant_id` are for
+    those; `reference` is what the app's backend said of it, `actor` who asked for it.
+    """
+
+    event_id: EventId
+    trace_id: str
+    wallet: WalletKey
+    subject: str
+    transaction: TransactionKey | None = None
+    sequence: int | None = None
+    purchase_id: PurchaseId | None = None
+    spend_id: SpendId | None = None
+    grant_id: GrantId | None = None
+    reference: str | None = None
+    reason: str | None = None
+    actor: str | None = None
+    reverses: TransferId | None = None
+
+    @classmethod
+    def of(cls, event: Event[Any], movement: Movement) -> Cause:
+        return cls(
+            event_id=event.id,
+            trace_id=event.trace_id,
+            wallet=movement.wallet,
+            subject=movement.purchase_id,
+            transaction=movement.key,
+            sequence=movement.sequence,
+            purchase_id=movement.purchase_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +80,8 @@ class Transfer:
     """One movement as it is posted: immutable, with its cause."""
 
     id: TransferId
-    movement: Movement
-    event_id: EventId
-    trace_id: str
+    kind: TransferKind
+    cause: Cause
     created_at: datetime
 
 
@@ -47,13 +102,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """What a batch writes into the books, and what is to be said about it. Accounts and wallets as they are then."""
+    """What a batch writes into the books, and what is to be said about it. Accounts and wallets as they are then.
+
+    `credits`: the versions of the credits that each store transaction has made by now, in each currency.
+    """
 
     transfers: Sequence[Transfer]
     entries: Sequence[Entry]
     accounts: Sequence[Account]
     wallets: Sequence[Wallet]
     drafts: Sequence[Draft]
+    new_lots: Sequence[Lot] = ()
+    changed_lots: Sequence[Lot] = ()
+    new_portions: Sequence[Portion] = ()
+    changed_portions: Sequence[Portion] = ()
+    credits: Mapping[TransactionKey, Mapping[CurrencyId, Sequence[int]]] = field(default_factory=dict)
 
 
 def entry_id(transfer_id: UUID, position: int) -> str:
@@ -61,80 +124,99 @@ def entry_id(transfer_id: UUID, position: int) -> str:
     return f"ent_{transfer_id.hex}{position:02x}"
 
 
-def post(
-    *, steps: Sequence[tuple[Event[Any], Decision]], locked: Locked, new_id: Callable[[], UUID], now: datetime
-) -> Posting:
-    """Posts the movements of the steps, in their order, on the locked accounts. Raises BalanceOutOfRange."""
-    journal = _Posting(locked, now)
-    for event, decision in steps:
-        if decision.movement is not None:
-            transfer = Transfer(TransferId(new_id()), decision.movement, event.id, event.trace_id, now)
-            journal.post(event, transfer)
-        journal.say(event, decision)
-    return journal.result()
+class Batch:
+    """The books as one batch goes on: balances, versions and lots of the accounts that it has locked.
 
+    `own` are the credits that the store transactions of the batch have made before.
+    """
 
-class _Posting:
-    """The running balances and versions of one batch."""
-
-    def __init__(self, locked: Locked, now: datetime) -> None:
+    def __init__(
+        self,
+        *,
+        locked: Locked,
+        found: LotsFound = NO_LOTS,
+        known: Mapping[TransactionKey, KnownTransaction] | None = None,
+        new_id: Callable[[], UUID],
+        now: datetime,
+    ) -> None:
+        self.now = now
+        self.drafts: list[Draft] = []
+        self._new_id = new_id
         self._accounts = dict(locked.accounts)
         self._wallets = dict(locked.wallets)
         self._touched: dict[AccountKey, None] = {}
-        self._now = now
         self._transfers: list[Transfer] = []
         self._entries: list[Entry] = []
-        self._drafts: list[Draft] = []
+        self._lots = _lots(locked, found)
+        self._refunds = {key: list(transfers) for key, transfers in found.refunds.items()}
+        self._credits = {key: {c: list(v) for c, v in each.lots.items()} for key, each in (known or {}).items()}
 
-    def post(self, event: Event[Any], transfer: Transfer) -> None:
+    # ---- what a store transaction moves --------------------------------------------------------------------------
+
+    def post(self, event: Event[Any], movement: Movement) -> None:
+        """Posts what a fact of the store comes to. Raises BalanceOutOfRange."""
+        transfer = self.open(movement.kind, Cause.of(event, movement))
+        for currency in movement.currencies():
+            account = AccountKey.of_wallet(movement.wallet, currency)
+            match movement.kind:
+                case "purchase":
+                    self._buy(transfer, account, movement)
+                case "refund":
+                    self._refund(transfer, account, movement)
+                case "refund_reversal":
+                    self._reverse_refund(transfer, account, movement)
+        if movement.kind == "refund":
+            self._refunds.setdefault(movement.key, []).append(transfer.id)
+
+    def _buy(self, transfer: Transfer, account: AccountKey, movement: Movement) -> None:
+        amount = movement.amounts[account.currency]
+        self._credit(transfer, account, amount, lot=amount, key=movement.key)
+        self.enter(transfer, account.house("issuance"), -amount)
+
+    def _refund(self, transfer: Transfer, account: AccountKey, movement: Movement) -> None:
+        amount = movement.amounts[account.currency]
+        own = self._credits.get(movement.key, {}).get(account.currency, ())
+        taken = self.lots(account).take_back(transfer.id, amount, own=own, may_owe=movement.debt == "negative")
+        self.enter(transfer, account, -taken.from_wallet)
+        self.enter(transfer, account.house("write_off"), -taken.written_off)
+        self.enter(transfer, account.house("issuance"), amount)
+
+    def _reverse_refund(self, transfer: Transfer, account: AccountKey, movement: Movement) -> None:
+        amount, fresh = movement.amounts.get(account.currency, 0), movement.fresh.get(account.currency, 0)
+        back = Taken(0, 0)
+        if amount:
+            back = self.lots(account).give_back(self._refunds.get(movement.key, ()), amount)
+        self._credit(transfer, account, back.from_wallet + fresh, lot=fresh, key=movement.key)
+        self.enter(transfer, account.house("write_off"), back.written_off)
+        self.enter(transfer, account.house("issuance"), -amount - fresh)
+
+    def _credit(self, transfer: Transfer, account: AccountKey, amount: int, *, lot: int, key: TransactionKey) -> None:
+        self.enter(transfer, account, amount)
+        if lot:
+            version = self._accounts[account].version
+            self._credits.setdefault(key, {}).setdefault(account.currency, []).append(version)
+            self.lots(account).credit(version, lot)
+
+    # ---- the parts of any posting --------------------------------------------------------------------------------
+
+    def open(self, kind: TransferKind, cause: Cause, *, id: UUID | None = None) -> Transfer:
+        """A transfer, to be followed by its entries: they have to sum to zero in each currency."""
+        transfer = Transfer(TransferId(id or self._new_id()), kind, cause, self.now)
         self._transfers.append(transfer)
-        for position, (key, amount) in enumerate(self._legs(transfer.movement)):
-            entry = self._enter(transfer, position, key, amount)
-            if entry.wallet_version is not None:
-                self._drafts.append(self._changed(event, transfer, key, entry, entry.wallet_version))
+        return transfer
 
-    def say(self, event: Event[Any], decision: Decision) -> None:
-        """Words are about the purchase and its owner, whoever the event was about (a refund's may not know them)."""
-        known = decision.known
-        for word in decision.words:
-            draft = following(event, word, subject=known.purchase_id, user_id=known.user_id, occurred_at=self._now)
-            self._drafts.append(draft)
-
-    def result(self) -> Posting:
-        touched_wallets = {wallet: None for key in self._touched if (wallet := key.wallet) is not None}
-        return Posting(
-            transfers=self._transfers,
-            entries=self._entries,
-            accounts=[self._accounts[key] for key in self._touched],
-            wallets=[self._wallets[key] for key in touched_wallets],
-            drafts=self._drafts,
-        )
-
-    def _legs(self, movement: Movement) -> Iterable[tuple[AccountKey, int]]:
-        """Each account's part, zeros left out; they sum to zero in each currency."""
-        for currency, amount in movement.amounts.items():
-            wallet, issuance = movement.account(currency), movement.house("issuance", currency)
-            if movement.kind == "purchase":
-                yield from ((wallet, amount), (issuance, -amount))
-                continue
-            taken = amount
-            if movement.debt == "floor":
-                taken = min(amount, max(0, self._accounts[wallet].balance))
-            if taken:
-                yield wallet, -taken
-            if taken < amount:
-                yield movement.house("write_off", currency), taken - amount
-            yield issuance, amount
-
-    def _enter(self, transfer: Transfer, position: int, key: AccountKey, amount: int) -> Entry:
+    def enter(self, transfer: Transfer, key: AccountKey, amount: int) -> None:
+        """One account's part in it; nothing is nothing. A wallet's is said. Raises BalanceOutOfRange."""
+        if not amount:
+            return
         before = self._accounts[key]
-        after = Account(before.id, before.balance + amount, before.version + 1)
-        if abs(after.balance) > AMOUNT_MAX:
-            raise BalanceOutOfRange(f"{key.kind} account in {key.currency}: its balance would be {after.balance}")
+        after = Account(before.id, before.balance + amount, before.version + 1, before.held, before.owed)
+        if abs(after.balance) > key.balance_max:
+            raise BalanceOutOfRange(key, after.balance)
         wallet = self._next_version(key)
         entry = Entry(
             transfer_id=transfer.id,
-            position=position,
+            position=self._position(transfer),
             account_id=after.id,
             account_version=after.version,
             amount=amount,
@@ -146,7 +228,59 @@ class _Posting:
         self._accounts[key] = after
         self._touched[key] = None
         self._entries.append(entry)
-        return entry
+        if entry.wallet_version is not None:
+            self.drafts.append(self._changed(transfer, key, entry, entry.wallet_version))
+
+    def transfer(
+        self,
+        kind: TransferKind,
+        cause: Cause,
+        wallet: AccountKey,
+        amount: int,
+        house: AccountKind,
+        *,
+        id: UUID | None = None,
+    ) -> Transfer:
+        """A whole transfer between a wallet's account and one of the house's: `amount` is the wallet's part."""
+        transfer = self.open(kind, cause, id=id)
+        self.enter(transfer, wallet, amount)
+        self.enter(transfer, wallet.house(house), -amount)
+        return transfer
+
+    def lots(self, key: AccountKey) -> Lots:
+        """The lots of a wallet's account."""
+        self._touched[key] = None
+        return self._lots[key]
+
+    def account(self, key: AccountKey) -> Account:
+        """The account as it stands now."""
+        lots = self._lots.get(key)
+        account = self._accounts[key]
+        return account if lots is None else Account(account.id, account.balance, account.version, lots.held, lots.owed)
+
+    def wallet_version(self, key: WalletKey) -> int:
+        """How many entries the wallet has now."""
+        return self._wallets[key].version
+
+    def credits(self, key: TransactionKey, currency: CurrencyId) -> Sequence[int]:
+        """The lots that a store transaction's credits have made."""
+        return self._credits.get(key, {}).get(currency, ())
+
+    def result(self) -> Posting:
+        wallets = {wallet: None for key in self._touched if (wallet := key.wallet) is not None}
+        lots = [lots for key, lots in self._lots.items() if key in self._touched]
+        return Posting(
+            transfers=self._transfers,
+            entries=self._entries,
+            accounts=[self.account(key) for key in self._touched],
+            wallets=[self._wallets[key] for key in wallets],
+            drafts=self.drafts,
+            new_lots=[lot for each in lots for lot in each.made.values()],
+            changed_lots=[lot for each in lots for lot in each.changed.values()],
+            new_portions=[portion for each in lots for portion in each.new_portions.values()],
+            changed_portions=[portion for each in lots for portion in each.changed_portions.values()],
+            credits=self._credits,
+        )
 
     def _next_version(self, key: AccountKey) -> Wallet | None:
         if (wallet_key := key.wallet) is None:
@@ -155,10 +289,13 @@ class _Posting:
         after = self._wallets[wallet_key] = Wallet(before.id, before.version + 1)
         return after
 
-    def _changed(
-        self, event: Event[Any], transfer: Transfer, key: AccountKey, entry: Entry, wallet_version: int
-    ) -> Draft:
-        movement = transfer.movement
+    def _position(self, transfer: Transfer) -> int:
+        """Entries of one transfer follow each other."""
+        last = self._entries[-1] if self._entries else None
+        return last.position + 1 if last is not None and last.transfer_id == transfer.id else 0
+
+    def _changed(self, transfer: Transfer, key: AccountKey, entry: Entry, wallet_version: int) -> Draft:
+        cause = transfer.cause
         change = WalletChange(
             entry_id=entry_id(transfer.id, entry.position),
             environment=key.environment,
@@ -166,10 +303,43 @@ class _Posting:
             amount=entry.amount,
             balance_after=entry.balance_after,
             version=wallet_version,
-            kind=movement.kind,
-            purchase_id=movement.purchase_id,
+            kind=transfer.kind,
+            purchase_id=cause.purchase_id,
+            spend_id=cause.spend_id,
+            grant_id=cause.grant_id,
+            reference=cause.reference,
         )
-        payload = WalletCredited(change) if entry.amount > 0 else WalletDebited(change)
-        return following(
-            event, payload, subject=movement.purchase_id, user_id=movement.wallet.user_id, occurred_at=self._now
+        return Draft(
+            payload=WalletCredited(change) if entry.amount > 0 else WalletDebited(change),
+            app=key.app,
+            subject=cause.subject,
+            user_id=cause.wallet.user_id,
+            occurred_at=self.now,
+            trace_id=cause.trace_id,
+            causation_id=cause.event_id,
         )
+
+
+def say(batch: Batch, event: Event[Any], decision: Decision) -> None:
+    """Words are about the purchase and its owner, whoever the event was about (a refund's may not know them)."""
+    known = decision.known
+    for word in decision.words:
+        batch.drafts.append(
+            following(event, word, subject=known.purchase_id, user_id=known.user_id, occurred_at=batch.now)
+        )
+
+
+def _lots(locked: Locked, found: LotsFound) -> dict[AccountKey, Lots]:
+    lots = {
+        key: Lots(account.id, held=account.held, owed=account.owed)
+        for key, account in locked.accounts.items()
+        if key.user_id is not None
+    }
+    if found.lots or found.portions:
+        by_id = {each.account_id: each for each in lots.values()}
+        for lot in found.lots:
+            by_id[lot.key.account_id].load(lot)
+        for portion in found.portions:
+            last = found.last_positions.get((portion.transfer_id, portion.account_id), 0)
+            by_id[portion.account_id].load_portion(portion, last_position=last)
+    return lots

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.events import Environment
-from shared.ids import PurchaseId, UserId
+from shared.ids import GrantId, PurchaseId, SpendId, UserId
 from shared.money import CurrencyId
 
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What a user has in one currency. `available` may be spent, `held` is set aside, `debt` is owed."""
+    """What a user has in one currency: `available` may be spent, `held` is set aside, `debt` is owed.
+
+    balance = available + held - debt
+    """
 
     balance: int
     available: int
@@ -21,21 +24,21 @@ class Funds:
     debt: int
 
     @classmethod
-    def of(cls, *, balance: int, held: int = 0) -> Funds:
-        return cls(balance=balance, available=max(0, balance - held), held=held, debt=max(0, -balance))
+    def of(cls, *, balance: int, held: int = 0, owed: int = 0) -> Funds:
+        return cls(balance=balance, available=balance - held + owed, held=held, debt=owed)
 
 
 @dataclass(frozen=True, slots=True)
 class WalletState:
-    """A wallet as it stands: how many entries it has had, and the balances of its accounts."""
+    """A wallet as it stands: how many entries it has had, and what is in its accounts."""
 
     version: int
-    balances: Mapping[CurrencyId, int]
+    balances: Mapping[CurrencyId, Funds]
 
 
 @dataclass(frozen=True, slots=True)
 class WalletEntry:
-    """One line of a wallet's statement. `version` counts them."""
+    """One line of a wallet's statement. `version` counts them; at most one of the three ids says what it was for."""
 
     id: str
     kind: str
@@ -45,6 +48,9 @@ class WalletEntry:
     version: int
     purchase_id: PurchaseId | None
     created_at: datetime
+    spend_id: SpendId | None = None
+    grant_id: GrantId | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

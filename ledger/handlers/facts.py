@@ -1,20 +1,18 @@
-"""Use-cases of the ledger, and what they need from outside.
-
-Applying a batch takes its locks in one order, so that no two workers wait for each other in a circle: the store
-transactions, then the wallets, then the accounts, each class in the order of its keys or ids.
-"""
+"""Use-case: what the stores say of purchases is posted, a batch in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
-from ledger.domain.books import AccountKey, KnownTransaction, Locked, TransactionKey, WalletKey
+from ledger.domain.books import AccountId, AccountKey, KnownTransaction, Locked, TransactionKey
 from ledger.domain.decisions import Decisions, Fact, decide, key_of
-from ledger.domain.postings import BalanceOutOfRange, Posting, post
-from ledger.domain.statements import EntryPage, Funds, WalletEntry, WalletState, WalletStatement
+from ledger.domain.lots import LotKey, LotsWanted
+from ledger.domain.postings import BalanceOutOfRange, Batch, say
+from ledger.handlers.ports import Books, Commissions, Requests
+from ledger.handlers.refund_requests import OpenRequests, Settlement
 from shared.apps import Apps
 from shared.catalog import Catalog
 from shared.events import Event
@@ -23,48 +21,79 @@ from shared.outcome import Handled, Parked
 
 log = get_logger(__name__)
 
-PAGE_MAX = 200
-
-
-class Books(Protocol):
-    """The books, within one transaction of the caller's."""
-
-    def lock_transactions(self, keys: Collection[TransactionKey]) -> Mapping[TransactionKey, KnownTransaction]:
-        """How these transactions stand; nobody else decides about them before the caller's transaction ends."""
-        ...
-
-    def lock_accounts(self, keys: Collection[AccountKey]) -> Locked:
-        """These accounts and their wallets, opened where there were none, locked."""
-        ...
-
-    def write(self, posting: Posting, known: Mapping[TransactionKey, KnownTransaction]) -> None:
-        """Writes a posting on locked accounts, and how locked transactions stand."""
-        ...
-
 
 def apply_facts(
     events: Sequence[Event[Fact]],
     *,
     books: Books,
+    requests: Requests,
+    commissions: Commissions,
     catalog: Catalog,
     apps: Apps,
     new_id: Callable[[], UUID],
     now: datetime,
 ) -> Handled:
-    """Credits what is verified, debits what is refunded; each fact once, in whatever order and however often it comes.
+    """Credits what is verified, debits what is refunded, gives back what no longer is; each fact once, in whatever
+    order and however often it comes. A request for a refund that one of them answers comes to its end.
 
     What cannot be granted as things are is parked with its reason. Raises Parked when a balance would leave its range.
     """
     known = books.lock_transactions({key_of(event) for event in events})
+    opened = OpenRequests.ended_by(events, requests=requests)
     decisions = decide(events=events, known=known, catalog=catalog, apps=apps)
-    locked = books.lock_accounts({account for movement in decisions.movements() for account in movement.accounts()})
+    locked = books.lock_accounts(_accounts(decisions) | opened.accounts())
+    found = books.load_lots(_wanted(decisions, known, locked, holds=opened.hold_ids()))
+    batch = Batch(locked=locked, found=found, known=known, new_id=new_id, now=now)
+    settlement = Settlement(opened, batch=batch, found=found, apps=apps, new_id=new_id)
     try:
-        posting = post(steps=decisions.steps, locked=locked, new_id=new_id, now=now)
+        _post(decisions, batch, settlement)
     except BalanceOutOfRange as error:
         raise Parked(str(error)) from error
+    posting = batch.result()
     books.write(posting, decisions.changed)
+    settlement.save(requests=requests, commissions=commissions)
     _log_contested(decisions)
     return Handled(drafts=posting.drafts, parked=decisions.parked())
+
+
+def _accounts(decisions: Decisions) -> set[AccountKey]:
+    return {account for movement in decisions.movements() for account in movement.accounts()}
+
+
+def _post(decisions: Decisions, batch: Batch, settlement: Settlement) -> None:
+    for event, decision in decisions.steps:
+        settlement.settle(event, decision)  # first: the refund takes what was held for it
+        if decision.movement is not None:
+            batch.post(event, decision.movement)
+        say(batch, event, decision)
+
+
+def _wanted(
+    decisions: Decisions,
+    known: Mapping[TransactionKey, KnownTransaction],
+    locked: Locked,
+    *,
+    holds: frozenset[UUID],
+) -> LotsWanted:
+    """A purchase alone needs nothing of the lots, unless something is owed."""
+    oldest: defaultdict[AccountId, int] = defaultdict(int)
+    own: set[LotKey] = set()
+    given_back = set()
+    for movement in decisions.movements():
+        if movement.kind == "refund":
+            for currency, amount in movement.amounts.items():
+                account = locked.accounts[AccountKey.of_wallet(movement.wallet, currency)]
+                oldest[account.id] += amount
+                own |= {LotKey(account.id, version) for version in known[movement.key].lots.get(currency, ())}
+        elif movement.kind == "refund_reversal":
+            given_back.add(movement.key)
+    return LotsWanted(
+        oldest=oldest,
+        lots=frozenset(own),
+        transactions=frozenset(given_back),
+        holds=holds,
+        indebted=frozenset(account.id for account in locked.accounts.values() if account.owed),
+    )
 
 
 def _log_contested(decisions: Decisions) -> None:
@@ -72,35 +101,3 @@ def _log_contested(decisions: Decisions) -> None:
     for event, decision in decisions.steps:
         if decision.contested:
             log.error("a purchase that another user has was verified again; nothing moved", event_id=str(event.id))
-
-
-# ---- reading ----------------------------------------------------------------------------------------------------
-
-
-class Wallets(Protocol):
-    """The wallets, for reading."""
-
-    def wallet(self, key: WalletKey) -> WalletState | None: ...
-
-    def entries(self, key: WalletKey, *, before: int | None, limit: int) -> Sequence[WalletEntry]:
-        """Newest first, of versions less than `before`."""
-        ...
-
-
-def read_wallet(*, wallets: Wallets, catalog: Catalog, key: WalletKey) -> WalletStatement:
-    """Every currency of the catalogue, and whatever else the wallet holds. A user without a wallet has nothing yet."""
-    state = wallets.wallet(key) or WalletState(version=0, balances={})
-    currencies = sorted({*catalog.currencies, *state.balances})
-    return WalletStatement(
-        user_id=key.user_id,
-        environment=key.environment,
-        version=state.version,
-        balances={currency: Funds.of(balance=state.balances.get(currency, 0)) for currency in currencies},
-    )
-
-
-def read_entries(*, wallets: Wallets, key: WalletKey, before: int | None, limit: int) -> EntryPage:
-    """A page of at most `limit` entries (1 to PAGE_MAX)."""
-    found = wallets.entries(key, before=before, limit=limit + 1)
-    page = found[:limit]
-    return EntryPage(entries=page, next_before=page[-1].version if len(found) > limit else None)

@@ -61,6 +61,14 @@ create unique index transfer_of_store on ledger.transfer (app, store, environmen
     where transaction_id is not null;
 """
 
+ENTRIES = """
+-- A wallet's balance is told as a JSON number. The house's sum up those of all wallets, and are told to nobody.
+alter table ledger.entry
+    drop constraint entry_balance_after_check,
+    add constraint entry_balance_after_check check (
+        wallet_id is null or balance_after between -9007199254740991 and 9007199254740991);
+"""
+
 STORE_TRANSACTIONS = """
 -- `revoked_signed_at`: when the store signed the newest word on whether, and how far, it is refunded. `lots`:
 -- {currency: [account version]}, what the purchase's credits made. `sequence`: that of its newest posting.
@@ -71,13 +79,14 @@ alter table ledger.store_transaction
     add column purchased_at timestamptz,
     add column lots jsonb not null default '{}';
 
-create unique index store_transaction_of_purchase on ledger.store_transaction (purchase_id)
+-- Not unique: one user may have bought under the same id in both environments, which is one purchase id.
+create index store_transaction_of_purchase on ledger.store_transaction (purchase_id)
     where purchase_id is not null;
 """
 
 LOTS = """
--- One credit of a wallet's account, named by its entry's version: what is left of it, what is set aside, what was spent.
--- The rest was taken back by the refund of the purchase that it came from.
+-- One credit of a wallet's account, named by its entry's version: what is left of it, what is set aside, what was
+-- spent. The rest was taken back by the refund of the purchase that it came from.
 create table ledger.lot (
     account_id bigint not null,
     version    bigint not null,
@@ -265,6 +274,7 @@ def upgrade() -> None:
     for statements in (
         ACCOUNTS,
         TRANSFERS,
+        ENTRIES,
         STORE_TRANSACTIONS,
         LOTS,
         COMMANDS,

@@ -1,8 +1,8 @@
-"""The books in Postgres: set-based, one statement per step, within one transaction of the caller's."""
+"""Wallets, accounts, transfers and entries, and how each store transaction stands."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,26 +19,26 @@ from ledger.domain.books import (
     Wallet,
     WalletKey,
 )
-from ledger.domain.postings import Entry, Posting, Transfer, entry_id
-from ledger.domain.statements import WalletEntry, WalletState
+from ledger.domain.lots import LotsFound, LotsWanted
+from ledger.domain.postings import Entry, Posting, Transfer
+from ledger.store.lots import load_lots, write_lots
+from ledger.store.statements import by_index, columns
 from shared.database import array_literal
 from shared.money import CurrencyId
 
 HOUSE_SHARDS: Final = 16
 """Accounts of the house per app, environment, kind and currency: a batch locks one, so other batches seldom wait."""
 
-# Every statement here looks up a few rows of large tables by their keys. With stale statistics the planner may read a
-# whole table instead; this leaves it the indexes.
-_BY_INDEX = """
-select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-       set_config('enable_seqscan', 'off', true)
-"""
-
 # The keys come sorted, and every statement that locks or inserts keeps an order: no two batches wait for each other in
 # a circle. A key that another transaction is just inserting is waited for; it is there when the rows are locked.
 _TRANSACTION_KEYS = (
     "unnest(%(apps)s::text[], %(stores)s::text[], %(environments)s::text[], %(transaction_ids)s::text[])"
     " as wanted (app, store, environment, transaction_id)"
+)
+
+TRANSACTION_COLUMNS: Final = (
+    "state, user_id, purchase_id, product_id, purchased_at, due::text, granted::text, refunded_milli,"
+    " revoked_signed_at, sequence, lots::text, parked_reason"
 )
 
 _MEET_TRANSACTIONS = f"""
@@ -49,22 +49,24 @@ returning app, store, environment, transaction_id
 """
 
 _LOCK_TRANSACTIONS = f"""
-select app, store, environment, transaction_id,
-       state, user_id, purchase_id, due::text, granted::text, refunded_milli, refunds, parked_reason
+select app, store, environment, transaction_id, {TRANSACTION_COLUMNS}
   from ledger.store_transaction join {_TRANSACTION_KEYS} using (app, store, environment, transaction_id)
  order by app, store, environment, transaction_id for update of store_transaction
 """
 
 _UPDATE_TRANSACTIONS = """
 update ledger.store_transaction known
-   set state = new.state, user_id = new.user_id, purchase_id = new.purchase_id, due = new.due::jsonb,
-       granted = new.granted::jsonb, refunded_milli = new.refunded_milli, refunds = new.refunds,
-       parked_reason = new.parked_reason
+   set state = new.state, user_id = new.user_id, purchase_id = new.purchase_id, product_id = new.product_id,
+       purchased_at = new.purchased_at, due = new.due::jsonb, granted = new.granted::jsonb,
+       refunded_milli = new.refunded_milli, revoked_signed_at = new.revoked_signed_at, sequence = new.sequence,
+       lots = new.lots::jsonb, parked_reason = new.parked_reason
   from unnest(%(apps)s::text[], %(stores)s::text[], %(environments)s::text[], %(transaction_ids)s::text[],
-              %(states)s::text[], %(user_ids)s::text[], %(purchase_ids)s::text[], %(dues)s::text[],
-              %(granteds)s::text[], %(refunded_millis)s::int[], %(refunds)s::int[], %(parked_reasons)s::text[])
-       as new (app, store, environment, transaction_id, state, user_id, purchase_id, due, granted, refunded_milli,
-               refunds, parked_reason)
+              %(states)s::text[], %(user_ids)s::text[], %(purchase_ids)s::text[], %(product_ids)s::text[],
+              %(purchased_ats)s::timestamptz[], %(dues)s::text[], %(granteds)s::text[], %(refunded_millis)s::int[],
+              %(revoked_signed_ats)s::timestamptz[], %(sequences)s::int[], %(lots)s::text[],
+              %(parked_reasons)s::text[])
+       as new (app, store, environment, transaction_id, state, user_id, purchase_id, product_id, purchased_at, due,
+               granted, refunded_milli, revoked_signed_at, sequence, lots, parked_reason)
  where (known.app, known.store, known.environment, known.transaction_id)
      = (new.app, new.store, new.environment, new.transaction_id)
 """
@@ -111,7 +113,7 @@ select kind, app, environment, currency, wallet_id, case when wallet_id is null 
 
 # Two kinds of account, two indexes: the ids first, then one locking scan in the order of the ids.
 _LOCK_ACCOUNTS = f"""
-select kind, app, environment, currency, wallet_id, id, balance, version
+select kind, app, environment, currency, wallet_id, id, balance, version, held, owed
   from ledger.account
  where id = any(array(
        select account.id
@@ -128,10 +130,12 @@ select kind, app, environment, currency, wallet_id, id, balance, version
 
 _INSERT_TRANSFERS = """
 insert into ledger.transfer
-       (id, app, environment, kind, store, transaction_id, sequence, purchase_id, event_id, trace_id, created_at)
+       (id, app, environment, kind, store, transaction_id, sequence, purchase_id, event_id, trace_id, created_at,
+        reference, reason, actor, reverses)
 select * from unnest(%(ids)s::uuid[], %(apps)s::text[], %(environments)s::text[], %(kinds)s::text[],
                      %(stores)s::text[], %(transaction_ids)s::text[], %(sequences)s::int[], %(purchase_ids)s::text[],
-                     %(event_ids)s::uuid[], %(trace_ids)s::text[], %(created_ats)s::timestamptz[])
+                     %(event_ids)s::uuid[], %(trace_ids)s::text[], %(created_ats)s::timestamptz[],
+                     %(references)s::text[], %(reasons)s::text[], %(actors)s::text[], %(reverses)s::uuid[])
 """
 
 _INSERT_ENTRIES = """
@@ -144,8 +148,9 @@ select * from unnest(%(account_ids)s::bigint[], %(account_versions)s::bigint[], 
 """
 
 _UPDATE_ACCOUNTS = """
-update ledger.account set balance = new.balance, version = new.version
-  from unnest(%(ids)s::bigint[], %(balances)s::bigint[], %(versions)s::bigint[]) as new (id, balance, version)
+update ledger.account set balance = new.balance, version = new.version, held = new.held, owed = new.owed
+  from unnest(%(ids)s::bigint[], %(balances)s::bigint[], %(versions)s::bigint[], %(helds)s::bigint[],
+              %(oweds)s::bigint[]) as new (id, balance, version, held, owed)
  where account.id = new.id
 """
 
@@ -154,28 +159,6 @@ update ledger.wallet set version = new.version
   from unnest(%(ids)s::bigint[], %(versions)s::bigint[]) as new (id, version)
  where wallet.id = new.id
 """
-
-_READ_WALLET = """
-select wallet.version, account.currency, account.balance
-  from ledger.wallet left join ledger.account on account.wallet_id = wallet.id
- where wallet.app = %(app)s and wallet.environment = %(environment)s and wallet.user_id = %(user_id)s
-"""
-
-# The page first, along the index, so that a wallet of a million entries is read as fast as any.
-_READ_ENTRIES = """
-select page.transfer_id, page.position, transfer.kind, account.currency, page.amount, page.balance_after,
-       page.wallet_version, transfer.purchase_id, transfer.created_at
-  from (select * from ledger.entry
-         where wallet_id = (select id from ledger.wallet
-                             where (app, environment, user_id) = (%(app)s, %(environment)s, %(user_id)s))
-           and wallet_version < %(before)s
-         order by wallet_version desc limit %(limit)s) as page
-  join ledger.transfer on transfer.id = page.transfer_id
-  join ledger.account on account.id = page.account_id
- order by page.wallet_version desc
-"""
-
-_VERSION_MAX: Final = 2**63 - 1
 
 
 class PostgresBooks:
@@ -187,28 +170,34 @@ class PostgresBooks:
 
     def lock_transactions(self, keys: Collection[TransactionKey]) -> Mapping[TransactionKey, KnownTransaction]:
         """How these transactions stand, locked."""
-        self._run(_BY_INDEX, {})
-        parameters = _columns(sorted(keys), ("apps", "stores", "environments", "transaction_ids"))
+        by_index(self._connection)
+        parameters = columns(sorted(keys), ("apps", "stores", "environments", "transaction_ids"))
         met = {TransactionKey(*row) for row in self._run(_MEET_TRANSACTIONS, parameters)}
         known = dict.fromkeys(met, UNKNOWN)
         if others := sorted(key for key in keys if key not in met):
-            parameters = _columns(others, ("apps", "stores", "environments", "transaction_ids"))
-            known |= {TransactionKey(*row[:4]): _known(row[4:]) for row in self._run(_LOCK_TRANSACTIONS, parameters)}
+            parameters = columns(others, ("apps", "stores", "environments", "transaction_ids"))
+            known |= {
+                TransactionKey(*row[:4]): known_transaction(row[4:])
+                for row in self._run(_LOCK_TRANSACTIONS, parameters)
+            }
         return known
+
+    def load_lots(self, wanted: LotsWanted) -> LotsFound:
+        """Lots and debits of accounts that are locked."""
+        return load_lots(self._connection, wanted)
 
     def lock_accounts(self, keys: Collection[AccountKey]) -> Locked:
         """These accounts and their wallets, opened where there were none, locked."""
         if not keys:
             return Locked(accounts={}, wallets={})
+        by_index(self._connection)
         wallets = self._lock_wallets(sorted({wallet for key in keys if (wallet := key.wallet) is not None}))
         users = {wallet.id: key.user_id for key, wallet in wallets.items()}
         parameters = self._account_parameters(keys, wallets)
         self._run(_OPEN_ACCOUNTS, parameters)
         accounts = {
-            AccountKey(kind, app, environment, currency, users.get(wallet_id)): Account(account_id, balance, version)
-            for kind, app, environment, currency, wallet_id, account_id, balance, version in self._run(
-                _LOCK_ACCOUNTS, parameters
-            )
+            AccountKey(kind, app, environment, currency, users.get(wallet_id)): Account(*account)
+            for kind, app, environment, currency, wallet_id, *account in self._run(_LOCK_ACCOUNTS, parameters)
         }
         return Locked(accounts=accounts, wallets=wallets)
 
@@ -217,34 +206,41 @@ class PostgresBooks:
         if posting.transfers:
             self._write_transfers(posting.transfers)
             self._write_entries(posting.entries)  # before the accounts: the database checks that they follow
+        if posting.accounts:
             self._write_accounts(posting)
+            write_lots(self._connection, posting)
         if known:
-            self._write_transactions(known)
+            self._write_transactions(known, posting.credits)
 
     def _lock_wallets(self, keys: Sequence[WalletKey]) -> dict[WalletKey, Wallet]:
-        parameters = _columns(keys, ("apps", "environments", "user_ids"))
+        parameters = columns(keys, ("apps", "environments", "user_ids"))
         self._run(_OPEN_WALLETS, parameters)
         return {WalletKey(*row[:3]): Wallet(*row[3:]) for row in self._run(_LOCK_WALLETS, parameters)}
 
     def _account_parameters(self, keys: Collection[AccountKey], wallets: Mapping[WalletKey, Wallet]) -> dict[str, Any]:
         rows = [(*key[:4], wallets[key.wallet].id if key.wallet is not None else None) for key in keys]
         names = ("kinds", "apps", "environments", "currencies", "wallet_ids")
-        return {**_columns(rows, names), "shard": self._shard}
+        return {**columns(rows, names), "shard": self._shard}
 
     def _write_transfers(self, transfers: Sequence[Transfer]) -> None:
-        moves = [transfer.movement for transfer in transfers]
+        causes = [transfer.cause for transfer in transfers]
+        keys = [cause.transaction for cause in causes]
         parameters = {
             "ids": array_literal(transfer.id for transfer in transfers),
-            "apps": array_literal(move.key.app for move in moves),
-            "environments": array_literal(move.key.environment for move in moves),
-            "kinds": array_literal(move.kind for move in moves),
-            "stores": array_literal(move.key.store for move in moves),
-            "transaction_ids": array_literal(move.key.transaction_id for move in moves),
-            "sequences": array_literal(move.sequence for move in moves),
-            "purchase_ids": array_literal(move.purchase_id for move in moves),
-            "event_ids": array_literal(transfer.event_id for transfer in transfers),
-            "trace_ids": array_literal(transfer.trace_id for transfer in transfers),
+            "apps": array_literal(cause.wallet.app for cause in causes),
+            "environments": array_literal(cause.wallet.environment for cause in causes),
+            "kinds": array_literal(transfer.kind for transfer in transfers),
+            "stores": array_literal(None if key is None else key.store for key in keys),
+            "transaction_ids": array_literal(None if key is None else key.transaction_id for key in keys),
+            "sequences": array_literal(cause.sequence for cause in causes),
+            "purchase_ids": array_literal(cause.purchase_id for cause in causes),
+            "event_ids": array_literal(cause.event_id for cause in causes),
+            "trace_ids": array_literal(cause.trace_id for cause in causes),
             "created_ats": array_literal(transfer.created_at for transfer in transfers),
+            "references": array_literal(cause.reference for cause in causes),
+            "reasons": array_literal(cause.reason for cause in causes),
+            "actors": array_literal(cause.actor for cause in causes),
+            "reverses": array_literal(cause.reverses for cause in causes),
         }
         self._run(_INSERT_TRANSFERS, parameters)
 
@@ -268,6 +264,8 @@ class PostgresBooks:
             "ids": array_literal(account.id for account in accounts),
             "balances": array_literal(account.balance for account in accounts),
             "versions": array_literal(account.version for account in accounts),
+            "helds": array_literal(account.held for account in accounts),
+            "oweds": array_literal(account.owed for account in accounts),
         }
         self._run(_UPDATE_ACCOUNTS, parameters)
         if wallets:
@@ -277,17 +275,25 @@ class PostgresBooks:
             }
             self._run(_UPDATE_WALLETS, parameters)
 
-    def _write_transactions(self, known: Mapping[TransactionKey, KnownTransaction]) -> None:
+    def _write_transactions(
+        self,
+        known: Mapping[TransactionKey, KnownTransaction],
+        credits: Mapping[TransactionKey, Mapping[CurrencyId, Sequence[int]]],
+    ) -> None:
         stand = known.values()
         parameters = {
-            **_columns(known, ("apps", "stores", "environments", "transaction_ids")),
+            **columns(known, ("apps", "stores", "environments", "transaction_ids")),
             "states": array_literal(each.state for each in stand),
             "user_ids": array_literal(each.user_id for each in stand),
             "purchase_ids": array_literal(each.purchase_id for each in stand),
+            "product_ids": array_literal(each.product_id for each in stand),
+            "purchased_ats": array_literal(each.purchased_at for each in stand),
             "dues": array_literal(_json(each.due) for each in stand),
             "granteds": array_literal(_json(each.granted) for each in stand),
             "refunded_millis": array_literal(each.refunded_milli for each in stand),
-            "refunds": array_literal(each.refunds for each in stand),
+            "revoked_signed_ats": array_literal(each.revoked_signed_at for each in stand),
+            "sequences": array_literal(each.sequence for each in stand),
+            "lots": array_literal(_json(credits.get(key, {})) for key in known),
             "parked_reasons": array_literal(each.parked_reason for each in stand),
         }
         self._run(_UPDATE_TRANSACTIONS, parameters)
@@ -296,51 +302,27 @@ class PostgresBooks:
         return self._connection.exec_driver_sql(statement, parameters)
 
 
-class PostgresWallets:
-    """The wallets, for reading, on one connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def wallet(self, key: WalletKey) -> WalletState | None:
-        """The wallet with its balances; None when the user has none there."""
-        rows = self._connection.exec_driver_sql(_READ_WALLET, key._asdict()).all()
-        if not rows:
-            return None
-        balances = {currency: balance for _, currency, balance in rows if currency is not None}
-        return WalletState(version=rows[0][0], balances=balances)
-
-    def entries(self, key: WalletKey, *, before: int | None, limit: int) -> Sequence[WalletEntry]:
-        """Newest first, of versions less than `before`."""
-        parameters = {**key._asdict(), "before": _VERSION_MAX if before is None else before, "limit": limit}
-        return [
-            WalletEntry(entry_id(transfer_id, position), *rest)
-            for transfer_id, position, *rest in self._connection.exec_driver_sql(_READ_ENTRIES, parameters)
-        ]
-
-
-def _columns(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> dict[str, Any]:
-    """Rows turned into one list per column, as unnest wants them."""
-    listed = list(rows)
-    return {name: array_literal([row[position] for row in listed]) for position, name in enumerate(names)}
-
-
-def _known(row: Any) -> KnownTransaction:
-    state, user_id, purchase_id, due, granted, refunded_milli, refunds, parked_reason = row
+def known_transaction(row: Sequence[Any]) -> KnownTransaction:
+    """A transaction from a row of TRANSACTION_COLUMNS."""
+    state, user_id, purchase_id, product_id, purchased_at, due, granted, milli, revoked_at, sequence, lots, reason = row
     return KnownTransaction(
         state=state,
         user_id=user_id,
         purchase_id=purchase_id,
+        product_id=product_id,
+        purchased_at=purchased_at,
         due=_amounts(due),
         granted=_amounts(granted),
-        refunded_milli=refunded_milli,
-        refunds=refunds,
-        parked_reason=parked_reason,
+        refunded_milli=milli,
+        revoked_signed_at=revoked_at,
+        sequence=sequence,
+        lots=msgspec.json.decode(lots, type=dict[CurrencyId, list[int]]),
+        parked_reason=reason,
     )
 
 
-def _json(amounts: Amounts) -> str:
-    return msgspec.json.encode(amounts).decode()
+def _json(document: Mapping[CurrencyId, Any]) -> str:
+    return msgspec.json.encode(document).decode()
 
 
 def _amounts(document: str) -> Amounts:

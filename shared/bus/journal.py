@@ -127,7 +127,7 @@ def append(connection: Connection, drafts: Sequence[Draft], *, ids: IdSource) ->
     """Records the drafts, in the caller's transaction. Their ids, in their order."""
     if not drafts:
         return []
-    event_ids = [ids.event_id() for _ in drafts]
+    event_ids = [draft.id or ids.event_id() for draft in drafts]
     connection.exec_driver_sql(_APPEND, _parameters(drafts, event_ids, fingerprints=[None] * len(drafts)))
     return event_ids
 
@@ -314,8 +314,8 @@ def _head_row(key: tuple[str, str], members: Sequence[_Member]) -> tuple[Any, ..
     return (
         *key,
         next((draft.user_id for draft, _, _ in members if draft.user_id), None),
-        members[0][1],
-        members[-1][1],
+        min(event_id for _, event_id, _ in members),
+        max(event_id for _, event_id, _ in members),
         word_id if rank else None,
         word.payload.TYPE if rank else None,
         rank,

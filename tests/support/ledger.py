@@ -1,32 +1,29 @@
-"""What tests of the ledger need: its events, books in memory beside the real ones, and an auditor of the real ones."""
+"""What tests of the ledger need: apps and a catalogue, the events of a store, and an auditor of the books."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ledger.domain.books import (
-    UNKNOWN,
-    Account,
-    AccountId,
-    AccountKey,
-    KnownTransaction,
-    Locked,
-    TransactionKey,
-    Wallet,
-    WalletId,
-    WalletKey,
-)
-from ledger.domain.postings import Entry, Posting, Transfer
 from shared.apps import Apps, parse_apps
 from shared.catalog import Catalog, parse_catalog
-from shared.events import Draft, Environment, Event, ProductType, PurchaseVerified, RefundReceived, StoreTransaction
+from shared.events import (
+    Draft,
+    Environment,
+    Event,
+    ProductType,
+    PurchaseVerified,
+    RefundDeclined,
+    RefundReceived,
+    RefundReversed,
+    StoreTransaction,
+)
 from shared.ids import AppId, EventId, TransactionId, UserId, purchase_id, transaction_subject
 from shared.money import CurrencyId
 
@@ -105,8 +102,11 @@ def transaction(
     quantity: int = 1,
     environment: Environment = "production",
     product_type: ProductType | None = None,
+    after_s: int = 0,
 ) -> StoreTransaction:
-    """A transaction of the store; its type is the catalogue's unless another is given."""
+    """A transaction as the store states it so many seconds after NOW; its type is the catalogue's unless another is
+    given.
+    """
     known = CATALOG.find(app=GAME, product_id=product)
     return StoreTransaction(
         store="apple",
@@ -117,7 +117,7 @@ def transaction(
         product_type=product_type or (known.type if known else "consumable"),
         quantity=quantity,
         purchased_at=NOW,
-        signed_at=NOW,
+        signed_at=NOW + timedelta(seconds=after_s),
     )
 
 
@@ -129,8 +129,21 @@ def verified(of: StoreTransaction, *, user: UserId | None = ALICE, app: AppId = 
 
 def refunded(of: StoreTransaction, *, milli: int = 100_000, app: AppId = GAME) -> Event[RefundReceived]:
     """The event that the store gave the money back; who bought it, it does not know."""
-    subject = transaction_subject(app=app, store=of.store, environment=of.environment, transaction_id=of.transaction_id)
-    return _event(app, subject, None, RefundReceived(of, NOW, "OTHER", milli))
+    return _event(app, _subject(of, app), None, RefundReceived(of, NOW, "OTHER", milli))
+
+
+def refund_reversed(of: StoreTransaction, *, app: AppId = GAME) -> Event[RefundReversed]:
+    """The event that the store took its refund back."""
+    return _event(app, _subject(of, app), None, RefundReversed(of))
+
+
+def refund_declined(of: StoreTransaction, *, app: AppId = GAME) -> Event[RefundDeclined]:
+    """The event that the store does not refund it."""
+    return _event(app, _subject(of, app), None, RefundDeclined(of))
+
+
+def _subject(of: StoreTransaction, app: AppId) -> str:
+    return transaction_subject(app=app, store=of.store, environment=of.environment, transaction_id=of.transaction_id)
 
 
 def _event(app: AppId, subject: str, user: UserId | None, payload: Any) -> Event[Any]:
@@ -150,51 +163,6 @@ def _event(app: AppId, subject: str, user: UserId | None, payload: Any) -> Event
 def said(drafts: Sequence[Draft]) -> list[str]:
     """The names of what was said."""
     return [draft.payload.TYPE for draft in drafts]
-
-
-@dataclass
-class MemoryBooks:
-    """Books that are a few dictionaries; the contract suite holds them to what the real ones do."""
-
-    known: dict[TransactionKey, KnownTransaction] = field(default_factory=dict)
-    wallets: dict[WalletKey, Wallet] = field(default_factory=dict)
-    accounts: dict[AccountKey, Account] = field(default_factory=dict)
-    transfers: list[Transfer] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-
-    def lock_transactions(self, keys: Collection[TransactionKey]) -> Mapping[TransactionKey, KnownTransaction]:
-        return {key: self.known.setdefault(key, UNKNOWN) for key in keys}
-
-    def lock_accounts(self, keys: Collection[AccountKey]) -> Locked:
-        for key in keys:
-            if key.wallet is not None:
-                self.wallets.setdefault(key.wallet, Wallet(WalletId(len(self.wallets) + 1), 0))
-            self.accounts.setdefault(key, Account(AccountId(len(self.accounts) + 1), 0, 0))
-        wallets = {key.wallet: self.wallets[key.wallet] for key in keys if key.wallet is not None}
-        return Locked(accounts={key: self.accounts[key] for key in keys}, wallets=wallets)
-
-    def write(self, posting: Posting, known: Mapping[TransactionKey, KnownTransaction]) -> None:
-        self.known |= known
-        self.transfers += posting.transfers
-        self.entries += posting.entries
-        accounts = {account.id: account for account in posting.accounts}
-        wallets = {wallet.id: wallet for wallet in posting.wallets}
-        self.accounts = {key: accounts.get(account.id, account) for key, account in self.accounts.items()}
-        self.wallets = {key: wallets.get(wallet.id, wallet) for key, wallet in self.wallets.items()}
-
-    def balances(self, user: UserId, *, app: AppId = GAME, environment: Environment = "production") -> dict[str, int]:
-        """What the user has, zeros left out."""
-        return {
-            key.currency: account.balance
-            for key, account in self.accounts.items()
-            if key.wallet == WalletKey(app, environment, user) and account.balance
-        }
-
-    def house(self, kind: str, currency: CurrencyId = GEMS) -> int:
-        """The balance of the house's accounts of that kind."""
-        return sum(
-            account.balance for key, account in self.accounts.items() if key.kind == kind and key.currency == currency
-        )
 
 
 _FAULTS = {
@@ -217,12 +185,102 @@ _FAULTS = {
         select wallet.id from ledger.wallet left join ledger.entry on wallet_id = wallet.id
          group by wallet.id, version
         having count(wallet_id) <> version or coalesce(max(wallet_version), 0) <> count(wallet_id)""",
+    "a wallet's balance is not what its lots have, less what is owed": """
+        select account.id from ledger.account
+          left join (select account_id, sum(remaining) as remaining, sum(held) as held from ledger.lot
+                      group by account_id) as lots on lots.account_id = account.id
+          left join (select account_id, sum(amount - returned - settled) as owed from ledger.portion
+                      where source = 'owed' group by account_id) as debts on debts.account_id = account.id
+         where kind = 'wallet' and (account.held <> coalesce(lots.held, 0) or account.owed <> coalesce(debts.owed, 0)
+               or balance <> coalesce(remaining, 0) + account.held - account.owed)""",
+    "a lot is not the credit of its entry, or more than it": """
+        select lot.version from ledger.lot
+          left join ledger.entry on entry.account_id = lot.account_id and account_version = lot.version
+          left join ledger.transfer on transfer.id = transfer_id
+         where entry.amount is null or entry.amount < lot.amount
+            or kind not in ('purchase', 'refund_reversal', 'grant')
+            or (kind in ('purchase', 'grant') and entry.amount <> lot.amount)""",
+    "a credit made no lot": """
+        select transfer_id from ledger.entry join ledger.transfer on transfer.id = transfer_id
+          left join ledger.lot on lot.account_id = entry.account_id and lot.version = account_version
+         where wallet_id is not null and kind in ('purchase', 'grant') and lot.version is null""",
+    "what is left, held and spent of a lot, and what refunds took, is not all of it": """
+        select lot.version from ledger.lot
+          left join (select portion.account_id, lot_version,
+                            sum(amount - returned) filter (where not own) as spent,
+                            sum(amount - returned) filter (where own) as taken
+                       from ledger.portion where source = 'lot' group by portion.account_id, lot_version) as used
+            on used.account_id = lot.account_id and used.lot_version = lot.version
+         where lot.spent <> coalesce(used.spent, 0)
+            or remaining + held + lot.spent + coalesce(taken, 0) <> amount""",
+    "a portion does not say rightly whether it is of the lots of the purchase that is refunded": """
+        select transfer_id from ledger.portion join ledger.transfer on transfer.id = transfer_id
+          join ledger.account on account.id = account_id
+          left join ledger.store_transaction as known
+            on (known.app, known.store, known.environment, known.transaction_id)
+             = (transfer.app, transfer.store, transfer.environment, transfer.transaction_id)
+         where own is distinct from coalesce(known.lots -> currency @> to_jsonb(lot_version), false)""",
+    "what is held of a lot is not what open holds reserve in it": """
+        select lot.version from ledger.lot
+          left join (select reservation.account_id, lot_version, sum(reservation.amount) as amount
+                       from ledger.reservation join ledger.hold on hold.id = hold_id
+                      where state = 'open' group by reservation.account_id, lot_version) as reserved
+            on reserved.account_id = lot.account_id and reserved.lot_version = lot.version
+         where lot.held <> coalesce(reserved.amount, 0)""",
+    "a hold does not reserve what it says": """
+        select hold.id from ledger.hold left join ledger.reservation on hold_id = hold.id
+         group by hold.id having coalesce(sum(reservation.amount), 0) <> hold.amount""",
+    "a debit's portions are not what it debited": """
+        select debit.id from (
+            select transfer.id, currency, sum(entry.amount) as amount
+              from ledger.transfer join ledger.entry on transfer_id = transfer.id
+              join ledger.account on account.id = account_id
+             where transfer.kind in ('spend', 'refund') and account.kind in ('sink', 'issuance')
+             group by transfer.id, currency) as debit
+          full join (
+            select transfer_id, currency, sum(amount - settled) as amount
+              from ledger.portion join ledger.account on account.id = account_id group by transfer_id, currency) as made
+            on made.transfer_id = debit.id and made.currency = debit.currency
+         where made.amount is distinct from debit.amount""",
+    "what was written off is not in the house's account for it": """
+        select house.app from (
+            select app, environment, currency, sum(balance) as balance from ledger.account where kind = 'write_off'
+             group by app, environment, currency) as house
+          full join (
+            select app, environment, currency, sum(amount - returned) as amount
+              from ledger.portion join ledger.account on account.id = account_id where source = 'written_off'
+             group by app, environment, currency) as debits using (app, environment, currency)
+         where coalesce(house.balance, 0) + coalesce(debits.amount, 0) <> 0""",
+    "a spend is not what was posted and reversed of it": """
+        select spend.id from ledger.spend
+          left join ledger.entry as spent on spent.transfer_id = spend.id and spent.account_id = spend.account_id
+          left join (select reverses, account_id, sum(amount) as amount from ledger.transfer
+                       join ledger.entry on transfer_id = transfer.id
+                      where kind = 'spend_reversal' and wallet_id is not null group by reverses, account_id) as back
+            on back.reverses = spend.id and back.account_id = spend.account_id
+         where spent.amount is distinct from -spend.amount or reversed <> coalesce(back.amount, 0)""",
+    "a captured hold is not the spend that it became": """
+        select hold.id from ledger.hold left join ledger.spend on hold_id = hold.id
+         where captured <> coalesce(spend.amount, 0)""",
+    "a purchase did not give what is due, less what is refunded": """
+        select transaction_id from ledger.store_transaction as known cross join lateral jsonb_each(due) as gives
+          left join lateral (
+            select -sum(entry.amount) as stands from ledger.transfer join ledger.entry on transfer_id = transfer.id
+              join ledger.account on account.id = account_id
+             where account.kind = 'issuance' and currency = gives.key
+               and (transfer.app, transfer.store, transfer.environment, transfer.transaction_id)
+                 = (known.app, known.store, known.environment, known.transaction_id)) as posted on true
+         where state = 'granted' and coalesce(stands, 0)
+               <> gives.value::bigint - div(gives.value::numeric * refunded_milli, 100000)""",
 }
+
+
+_ALL_FAULTS = " union all ".join(f"select $${fault}$$ where exists ({query})" for fault, query in _FAULTS.items())
 
 
 def faults(connection: Connection) -> list[str]:
     """What is wrong with the books in the database, in words; nothing in sound ones."""
-    return [fault for fault, query in _FAULTS.items() if connection.exec_driver_sql(query).first() is not None]
+    return list(connection.exec_driver_sql(_ALL_FAULTS).scalars())
 
 
 def balances_of(connection: Connection, user: UserId, *, app: AppId = GAME) -> dict[str, int]:
@@ -233,3 +291,9 @@ def balances_of(connection: Connection, user: UserId, *, app: AppId = GAME) -> d
         {"app": app, "user": user},
     )
     return {row.currency: row.balance for row in rows}
+
+
+def somebody_waits(connection: Connection) -> bool:
+    """Whether anybody waits for a lock in this database. Only the owner is told of others' sessions."""
+    query = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    return connection.exec_driver_sql(query).first() is not None

@@ -43,7 +43,7 @@ class TestMigrating:
         with ThreadPoolExecutor(2) as pool:
             runs = [done.result(60) for done in [pool.submit(migrate, url) for _ in range(2)]]
         before = sorted(str(run[0].before) for run in runs)
-        assert before == ["None", "journal_0001"]
+        assert before == ["None", "journal_0002"]
 
     def test_nothing_is_left_in_the_public_schema(self, bus: Bus) -> None:
         assert bus.execute("select from pg_tables where schemaname = 'public'") == []
@@ -109,8 +109,9 @@ class TestPartitions:
         event_id = record_at(bus, datetime(2070, 1, 5, tzinfo=UTC))
         with pytest.raises(DBAPIError, match="append only"):
             bus.execute("delete from journal.event_2070_01 where id = %(id)s", id=event_id)
-        indexes = bus.execute("select indexdef from pg_indexes where tablename = 'event_2070_01' order by 1")
-        assert ["(subject, id)" in indexes[0][0], "UNIQUE" in indexes[1][0]] == [True, True]
+        indexes = {row[0] for row in bus.execute("select indexdef from pg_indexes where tablename = 'event_2070_01'")}
+        for part in ("(subject, id)", "UNIQUE", "(id) WHERE"):
+            assert [index for index in indexes if part in index], part
 
     def test_the_floor_of_a_moment_is_the_same_in_sql_and_in_python(self, bus: Bus) -> None:
         for moment in (NOW, datetime(1970, 1, 1, tzinfo=UTC), datetime(2199, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from shared.database import connect_engine
 
@@ -16,6 +16,14 @@ def engine(module_database: str) -> Iterator[Engine]:
     engine = connect_engine(module_database, role="purser_ledger", pool_size=9, application_name="test-ledger")
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    """As the ledger, in a transaction of which nothing is kept."""
+    with engine.connect() as connection:
+        yield connection
+        connection.rollback()
 
 
 @pytest.fixture(scope="module")

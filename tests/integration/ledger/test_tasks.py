@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from ledger import tasks
-from ledger.app import books_on
+from ledger.app import tables_on
 from shared.bus import parking
 from shared.bus.consumer import ConsumerRuntime
 from shared.bus.routes import CONSUMERS, LEDGER, types_for
@@ -16,7 +17,7 @@ from shared.bus.wake import Waker
 from shared.catalog import Catalog
 from shared.clock import ManualClock
 from shared.database import transact
-from shared.events import Draft, Event, PurchaseVerified, RefundReceived
+from shared.events import Draft, Event
 from shared.ids import EventId, UserId, system_ids
 from shared.money import AMOUNT_MAX
 from tests.support.bus import Bus, bus_in
@@ -29,6 +30,8 @@ from tests.support.ledger import (
     NOW,
     balances_of,
     faults,
+    refund_declined,
+    refund_reversed,
     refunded,
     transaction,
     verified,
@@ -58,7 +61,7 @@ class Ledger:
         self._engine = engine
         self._waker = waker
 
-    def record(self, *events: Event[PurchaseVerified] | Event[RefundReceived]) -> list[EventId]:
+    def record(self, *events: Event[Any]) -> list[EventId]:
         """Puts what the verifier says into the journal."""
         return self.bus.record(
             *(
@@ -68,7 +71,7 @@ class Ledger:
         )
 
     def handle(self, event_type: str, event_ids: list[EventId], *, catalog: Catalog = CATALOG) -> None:
-        handlers = tasks.postings(books_on=books_on(ids), catalog=catalog, apps=APPS, ids=ids, clock=ManualClock(NOW))
+        handlers = tasks.postings(tables_on=tables_on(ids), catalog=catalog, apps=APPS, ids=ids, clock=ManualClock(NOW))
         ConsumerRuntime(
             consumer=CONSUMERS[LEDGER], handlers=handlers, engine=self._engine, waker=self._waker, ids=ids
         ).handle(event_type, event_ids)
@@ -91,7 +94,7 @@ def ledger(bus: Bus, engine: Engine, waker: Waker) -> Ledger:
 
 
 def test_the_ledger_handles_every_event_that_it_is_told_of() -> None:
-    handlers = tasks.postings(books_on=books_on(ids), catalog=CATALOG, apps=APPS, ids=ids, clock=ManualClock(NOW))
+    handlers = tasks.postings(tables_on=tables_on(ids), catalog=CATALOG, apps=APPS, ids=ids, clock=ManualClock(NOW))
     assert sorted(handlers) == sorted(types_for(LEDGER))
 
 
@@ -109,6 +112,22 @@ def test_a_purchase_and_its_refund_are_booked_once_however_often_they_are_handed
     assert ledger.balances("once") == {}
     assert ledger.bus.row(LEDGER, purchase) is None
     assert ledger.bus.row(LEDGER, refund) is None
+
+
+def test_a_refund_that_is_reversed_is_booked_once_and_one_that_is_declined_not_at_all(ledger: Ledger) -> None:
+    (purchase,) = ledger.record(verified(transaction("back"), user=UserId("back")))
+    ledger.handle("purchase.verified", [purchase])
+    (refund,) = ledger.record(refunded(transaction("back", after_s=1)))
+    ledger.handle("refund.received", [refund])
+    (reversal,) = ledger.record(refund_reversed(transaction("back", after_s=2)))
+    for _ in range(3):
+        ledger.handle("refund.reversed", [reversal])
+    assert ledger.said_of(reversal) == ["wallet.credited", "purchase.refund_reversed"]
+    (refusal,) = ledger.record(refund_declined(transaction("back", after_s=3)))
+    ledger.handle("refund.declined", [refusal])
+    assert ledger.said_of(refusal) == []
+    assert ledger.balances("back") == {GEMS: 100}
+    assert [ledger.bus.row(LEDGER, event) for event in (refund, reversal, refusal)] == [None] * 3
 
 
 def test_the_same_purchase_by_three_roads_is_booked_once(ledger: Ledger) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ledger.domain.books import UNKNOWN, KnownTransaction
+from ledger.domain.books import UNKNOWN, Amounts, KnownTransaction
 from ledger.domain.decisions import Decision, decide, key_of
 from shared.catalog import Catalog
-from shared.events import Event, PurchaseCompleted, PurchaseParked, PurchaseRefunded
+from shared.events import Event, PurchaseCompleted, PurchaseParked, PurchaseRefunded, PurchaseRefundReversed
 from shared.ids import AppId
 from shared.money import Amount
 from tests.support.ledger import (
@@ -21,6 +21,9 @@ from tests.support.ledger import (
     COINS,
     EMPTY_CATALOG,
     GEMS,
+    NOW,
+    refund_declined,
+    refund_reversed,
     refunded,
     transaction,
     verified,
@@ -46,6 +49,13 @@ def test_a_purchase_without_currency_completes_and_moves_nothing() -> None:
     assert decision.movement is None
     assert [type(word) for word in decision.words] == [PurchaseCompleted]
     assert decision.known.state == "granted"
+
+
+def test_of_a_granted_purchase_it_is_kept_what_was_bought_when_and_what_it_gives() -> None:
+    event = verified(transaction(product="bundle", quantity=2))
+    known = decided(event).known
+    assert (known.product_id, known.purchased_at, known.purchase_id) == ("bundle", NOW, event.payload.purchase_id)
+    assert known.due == known.granted == known.left == {GEMS: 1102, COINS: 14}
 
 
 def test_a_purchase_that_is_verified_again_changes_nothing() -> None:
@@ -149,13 +159,13 @@ def test_the_parts_of_a_refund_never_take_more_than_was_granted() -> None:
         for currency, amount in decision.movement.amounts.items() if decision.movement else ():
             taken[currency] = taken.get(currency, 0) + amount
     assert taken == {GEMS: 551, COINS: 7}
-    assert known.refunds == 3
+    assert known.sequence == 3
 
 
 def test_a_refund_of_no_more_than_is_refunded_already_changes_nothing() -> None:
     granted = decided(verified(transaction())).known
     half = decided(refunded(transaction(), milli=50_000), granted).known
-    for milli in (0, 49_999, 50_000):
+    for milli in (1, 49_999, 50_000):
         assert decided(refunded(transaction(), milli=milli), half) == Decision(half)
 
 
@@ -164,12 +174,130 @@ def test_a_refund_too_small_to_take_a_unit_is_said_and_moves_nothing() -> None:
     decision = decided(refunded(transaction(), milli=999), granted)
     assert decision.movement is None
     assert [type(word) for word in decision.words] == [PurchaseRefunded]
-    assert decision.known.refunds == 0
+    assert decision.known.sequence == 0
+
+
+# ---- the statement that was signed last ---------------------------------------------------------------------------
+
+
+def moved(decision: Decision) -> tuple[str, Amounts, Amounts] | None:
+    """The kind of the movement, what was taken or is given back, and what is granted now for the first time."""
+    movement = decision.movement
+    return None if movement is None else (movement.kind, movement.amounts, movement.fresh)
+
+
+def test_a_refund_that_is_reversed_is_given_back_whole() -> None:
+    granted = decided(verified(transaction(product="bundle"))).known
+    half = decided(refunded(transaction(product="bundle"), milli=50_000), granted).known
+    decision = decided(refund_reversed(transaction(product="bundle", after_s=1)), half)
+    assert moved(decision) == ("refund_reversal", {GEMS: 275, COINS: 3}, {})
+    (word,) = decision.words
+    assert isinstance(word, PurchaseRefundReversed)
+    assert (word.granted, word.refunded, word.percentage_milli) == ([Amount(COINS, 7), Amount(GEMS, 551)], [], 0)
+    assert decision.known.refunded == {}
+    assert decision.known.sequence == 2
+
+
+def test_a_reversed_refund_may_be_refunded_again() -> None:
+    known = decided(verified(transaction())).known
+    kinds = []
+    for event in (
+        refunded(transaction(after_s=1)),
+        refund_reversed(transaction(after_s=2)),
+        refunded(transaction(after_s=3)),
+    ):
+        decision = decided(event, known)
+        known = decision.known
+        kinds.append(moved(decision))
+    assert kinds == [
+        ("refund", {GEMS: 100}, {}),
+        ("refund_reversal", {GEMS: 100}, {}),
+        ("refund", {GEMS: 100}, {}),
+    ]
+    assert known.sequence == 3
+
+
+def test_a_later_statement_of_a_smaller_refund_gives_the_difference_back() -> None:
+    granted = decided(verified(transaction())).known
+    most = decided(refunded(transaction(after_s=1), milli=80_000), granted).known
+    assert moved(decided(refunded(transaction(after_s=2), milli=30_000), most)) == ("refund_reversal", {GEMS: 50}, {})
+
+
+@pytest.mark.parametrize("older", [refunded(transaction(after_s=1)), refund_reversed(transaction(after_s=1))])
+def test_a_statement_that_was_signed_before_the_last_one_changes_nothing(older: Event[Any]) -> None:
+    granted = decided(verified(transaction())).known
+    for newer in (refunded(transaction(after_s=2), milli=40_000), refund_reversed(transaction(after_s=2))):
+        known = decided(newer, granted).known
+        assert decided(older, known) == Decision(known)
+
+
+def test_of_two_statements_of_one_moment_the_larger_refund_counts() -> None:
+    statements = [refunded(transaction(), milli=70_000), refunded(transaction(), milli=30_000)]
+    for order in (statements, statements[::-1], [refund_reversed(transaction()), *statements]):
+        known = decided(verified(transaction())).known
+        for statement in order:
+            known = decided(statement, known).known
+        assert known.refunded_milli == 70_000
+
+
+def test_a_reversal_before_its_refund_leaves_the_refund_nothing_to_take() -> None:
+    granted = decided(verified(transaction())).known
+    reversed_ = decided(refund_reversed(transaction(after_s=2)), granted)
+    assert (reversed_.movement, reversed_.words) == (None, ())
+    assert decided(refunded(transaction(after_s=1)), reversed_.known).movement is None
+
+
+def test_a_reversal_before_its_purchase_lets_the_purchase_be_granted_whole() -> None:
+    tombstone = decided(refunded(transaction(after_s=1))).known
+    reversed_ = decided(refund_reversed(transaction(after_s=2)), tombstone)
+    assert (reversed_.movement, reversed_.words) == (None, ())
+    granted = decided(verified(transaction()), reversed_.known)
+    assert moved(granted) == ("purchase", {GEMS: 100}, {})
+    assert [type(word) for word in granted.words] == [PurchaseCompleted]
+
+
+def test_what_was_refunded_before_it_could_be_granted_is_granted_by_the_reversal() -> None:
+    """40 of 100 were refunded before the purchase came, and 30 after: 30 are given back, and 40 are new."""
+    tombstone = decided(refunded(transaction(), milli=40_000)).known
+    granted = decided(verified(transaction()), tombstone).known
+    more = decided(refunded(transaction(after_s=1), milli=70_000), granted).known
+    decision = decided(refund_reversed(transaction(after_s=2)), more)
+    assert moved(decision) == ("refund_reversal", {GEMS: 30}, {GEMS: 40})
+    assert decision.known.granted == decision.known.due == {GEMS: 100}
+
+
+def test_what_was_taken_is_given_back_before_anything_is_granted_anew() -> None:
+    tombstone = decided(refunded(transaction(), milli=40_000)).known
+    granted = decided(verified(transaction()), tombstone).known
+    more = decided(refunded(transaction(after_s=1), milli=70_000), granted).known
+    assert moved(decided(refunded(transaction(after_s=2), milli=60_000), more)) == ("refund_reversal", {GEMS: 10}, {})
+    less = decided(refunded(transaction(after_s=2), milli=35_000), more)
+    assert moved(less) == ("refund_reversal", {GEMS: 30}, {GEMS: 5})
+    assert less.known.left == {GEMS: 65}
+
+
+def test_a_refund_that_was_declined_changes_nothing() -> None:
+    granted = decided(verified(transaction())).known
+    half = decided(refunded(transaction(), milli=50_000), granted).known
+    for known in (UNKNOWN, granted, half):
+        assert decided(refund_declined(transaction(after_s=1)), known) == Decision(known)
+
+
+def test_why_the_store_took_it_back_is_said() -> None:
+    granted = decided(verified(transaction())).known
+    event = refunded(transaction())
+    ended = replace(event, payload=replace(event.payload, cause="family_sharing_ended"))
+    (word,) = decided(ended, granted).words
+    assert isinstance(word, PurchaseRefunded)
+    assert word.cause == "family_sharing_ended"
+
+
+# ---- what is not granted, or not there ---------------------------------------------------------------------------
 
 
 def test_a_percentage_that_cannot_be_is_parked() -> None:
     granted = decided(verified(transaction())).known
-    for milli in (-1, 100_001):
+    for milli in (-1, 0, 100_001):
         decision = decided(refunded(transaction(), milli=milli), granted)
         assert decision.known is granted
         assert decision.parked == f"{milli} thousandths of a percent cannot be refunded"
@@ -177,7 +305,7 @@ def test_a_percentage_that_cannot_be_is_parked() -> None:
 
 def test_a_refund_of_a_purchase_that_is_not_there_is_remembered_and_not_spoken_of() -> None:
     decision = decided(refunded(transaction(), milli=40_000))
-    assert decision == Decision(replace(UNKNOWN, refunded_milli=40_000))
+    assert decision == Decision(replace(UNKNOWN, refunded_milli=40_000, revoked_signed_at=NOW))
 
 
 def test_a_purchase_that_was_refunded_before_it_came_grants_nothing_and_says_that_it_is_refunded() -> None:

@@ -14,8 +14,9 @@ EXAMPLE = Path("deploy/examples/catalog.toml")
 GAME = AppId("game")
 
 
-def catalogue(product: str, *, id: str = "gems", type: str = "consumable") -> str:
+def catalogue(product: str, *, id: str = "gems", type: str = "consumable", policy: str = "") -> str:
     return f"""
+{policy}
 [currencies.gems]
 name = "Gems"
 [entitlements.adfree]
@@ -58,6 +59,62 @@ class TestTheExample:
         catalog = load_catalog(EXAMPLE)
         assert catalog.currencies == {"gems": "Gems", "coins": "Coins"}
         assert catalog.entitlements == {"adfree": "No ads", "vip": "VIP"}
+
+
+class TestRequestsForRefunds:
+    """Which policy a user's request for a refund is held to."""
+
+    WIDE = "[refund_requests]\nwindow_days = 30\nspent_percent_max = 50"
+
+    @pytest.mark.parametrize(
+        ("policy", "own", "expected"),
+        [
+            ("", "", None),
+            (WIDE, "", (30, 50, 14)),
+            ("", "refund_requests = { window_days = 7, spent_percent_max = 0, open_days = 3 }", (7, 0, 3)),
+            (WIDE, "refund_requests = { window_days = 7, spent_percent_max = 0 }", (7, 0, 14)),
+            (WIDE, "refund_requests = false", None),
+            ("", "refund_requests = false", None),
+        ],
+    )
+    def test_a_products_own_policy_goes_before_the_catalogues_and_false_is_never(
+        self, policy: str, own: str, expected: tuple[int, int, int] | None
+    ) -> None:
+        catalog = parse_catalog(catalogue(own, policy=policy))
+        product = catalog.find(app=GAME, product_id="gems")
+        assert product is not None
+        found = catalog.refund_policy(product)
+        assert (found and (found.window_days, found.spent_percent_max, found.open_days)) == expected
+
+    def test_the_example_has_a_policy_one_product_of_its_own_and_one_never(self) -> None:
+        catalog = load_catalog(EXAMPLE)
+        windows = {
+            product.id.removeprefix("com.example.game."): policy and policy.window_days
+            for product in catalog.of_app(GAME)
+            for policy in [catalog.refund_policy(product)]
+        }
+        assert windows == {"gems100": 14, "gems550": 30, "adfree": 14, "vip.monthly": 14, "vip.yearly": None}
+
+    @pytest.mark.parametrize(
+        ("own", "field"),
+        [
+            ("{ window_days = 0, spent_percent_max = 0 }", "window_days"),
+            ("{ window_days = 366, spent_percent_max = 0 }", "window_days"),
+            ("{ window_days = 1.5, spent_percent_max = 0 }", "window_days"),
+            ("{ window_days = 1, spent_percent_max = 101 }", "spent_percent_max"),
+            ("{ window_days = 1, spent_percent_max = -1 }", "spent_percent_max"),
+            ("{ window_days = 1 }", "spent_percent_max"),
+            ("{ window_days = 1, spent_percent_max = 0, open_days = 61 }", "open_days"),
+            ("{ window_days = 1, spent_percent_max = 0, days = 1 }", "days"),
+            ("true", ""),
+        ],
+    )
+    def test_a_policy_that_cannot_be_meant_is_refused_with_its_field(self, own: str, field: str) -> None:
+        with pytest.raises(CatalogInvalid, match=rf"products\.0\.refund_requests.*{field}"):
+            parse_catalog(catalogue(f"refund_requests = {own}"))
+        if field:
+            with pytest.raises(CatalogInvalid, match=rf"refund_requests\.{field}"):
+                parse_catalog(f"refund_requests = {own}\n{catalogue('')}")
 
 
 class TestWhatIsRefused:

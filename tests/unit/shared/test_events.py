@@ -144,7 +144,7 @@ class TestTheVocabulary:
             assert hasattr(payload_class, "__slots__")
 
     def test_the_ledgers_word_outranks_every_other(self) -> None:
-        ledgers = {"purchase.completed", "purchase.parked", "purchase.refunded"}
+        ledgers = {"purchase.completed", "purchase.parked", "purchase.refunded", "purchase.refund_reversed"}
         others = [rank for event_type, rank in WORD_RANK.items() if event_type not in ledgers]
         assert min(WORD_RANK[event_type] for event_type in ledgers) > max(others)
 

@@ -1,0 +1,124 @@
+"""Whose request it is, and whether they may make it.
+
+The gateway has checked the credential and says in headers whose it was. Who may do what stands in the apps file, and is
+asked again here: an API that moves currency does not rest on another one's care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Final
+
+from flask import request
+
+from shared.apps import App, Apps, Scope
+from shared.http import APP_HEADER, CALLER_HEADER, CallerKind, Problem, malformed, not_found, read_caller
+from shared.ids import AppId, UserId
+
+UNADDRESSABLE: Final = frozenset({".", "..", "me"})
+"""No users' ids: in a path of the gateway's they mean something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever asked the gateway: a user's device (`client`, by the user's id), or the app's own backend (`server`, by
+    the id of its key)."""
+
+    app: App
+    kind: CallerKind
+    name: str
+
+    @property
+    def actor(self) -> str:
+        """As the books name them."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def only_user(self) -> UserId | None:
+        """The user that a client is bound to; None: any of the app's."""
+        return UserId(self.name) if self.kind == "client" else None
+
+    def addressed(self, user_id: str) -> UserId:
+        """The user of a path, if this caller may act for them. Raises Problem: 404."""
+        if self.only_user not in {None, user_id} or user_id in UNADDRESSABLE or not _storable(user_id):
+            raise not_found("there is no such user")
+        return UserId(user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What it takes to make a call: the scope of a server key, or to be a client of an app whose clients may."""
+
+    scope: Scope
+    clients: Callable[[App], bool]
+
+
+def _always(_app: App) -> bool:
+    return True
+
+
+def _never(_app: App) -> bool:
+    return False
+
+
+def _where_clients_spend(app: App) -> bool:
+    return app.wallet.client_may_spend
+
+
+READ: Final = Right("read", clients=_always)
+SPEND: Final = Right("spend", clients=_where_clients_spend)
+SETTLE: Final = Right("spend", clients=_never)
+"""For what a spend is to the app's backend alone: giving it back, setting currency aside, capturing, releasing."""
+GRANT: Final = Right("grant", clients=_never)
+ASK_REFUND: Final = Right("admin", clients=_always)
+
+
+def require_service_token(expected: str) -> None:
+    """Raises Problem: 401."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not compare_digest(given.encode(), expected.encode()):
+        raise Problem(
+            401,
+            "unauthorized",
+            "Unauthorized",
+            "this API is for the gateway: the service token is missing or wrong",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+def identify(apps: Apps) -> Caller:
+    """The caller by the gateway's headers. Raises Problem: 400 when they do not say, 404 for a user that cannot be."""
+    app = apps.by_id.get(AppId(request.headers.get(APP_HEADER, "")))
+    if app is None:
+        raise malformed(f"{APP_HEADER}: no such app")
+    caller = read_caller(request.headers.get(CALLER_HEADER, ""))
+    if caller is None:
+        raise malformed(f"{CALLER_HEADER}: client:<user id> or server:<key id> is needed")
+    kind, name = caller
+    if not _storable(name):
+        raise not_found("there is no such user")
+    return Caller(app, kind, name)
+
+
+def admit(caller: Caller, right: Right) -> None:
+    """Raises Problem: 403 when the caller lacks the right."""
+    if caller.kind == "client":
+        if not right.clients(caller.app):
+            raise _forbidden("this call takes a server key")
+        return
+    scopes = {key.id: key.scopes for key in caller.app.server_keys}.get(caller.name)
+    if scopes is None:
+        raise _forbidden("this key is none of the app's")
+    if right.scope not in scopes:
+        raise _forbidden(f"this key lacks the scope {right.scope!r}")
+
+
+def _forbidden(detail: str) -> Problem:
+    return Problem(403, "forbidden", "Forbidden", detail)
+
+
+def _storable(text: str) -> bool:
+    """PostgreSQL has no text with a NUL in it, so nobody is named so."""
+    return "\0" not in text

@@ -1,0 +1,95 @@
+"""Every call: its path, what it takes to make it, what answers it.
+
+A path stands here or it does not exist, and it cannot stand here without saying who may call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Blueprint, Response, request
+
+from ledger.api import commands as command_views
+from ledger.api import operations, wallets
+from ledger.api import refund_requests as refund_views
+from ledger.api.bodies import BODY_BYTES_MAX
+from ledger.api.callers import (
+    ASK_REFUND,
+    GRANT,
+    READ,
+    SETTLE,
+    SPEND,
+    Right,
+    admit,
+    identify,
+    require_service_token,
+)
+from ledger.api.services import Commands, Queries, RefundRequests, Services
+from shared.apps import Apps
+from shared.money import CurrencyId
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One call. `view` is given the services, the caller if a right is needed, and the parts of the path."""
+
+    method: str
+    path: str
+    needs: Right | None  # None: open to everybody
+    view: Callable[..., Response]
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.view.__module__.rpartition('.')[2]}-{self.view.__name__}"
+
+
+ROUTES: Final = (
+    Route("GET", "/v1/users/<user:user_id>/wallet", READ, wallets.show),
+    Route("GET", "/v1/users/<user:user_id>/wallet/entries", READ, wallets.entries),
+    Route("POST", "/v1/users/<user:user_id>/spends", SPEND, command_views.spend),
+    Route("POST", "/v1/spends/<spend_id>/reverse", SETTLE, command_views.reverse_spend),
+    Route("POST", "/v1/users/<user:user_id>/holds", SETTLE, command_views.place_hold),
+    Route("POST", "/v1/holds/<hold_id>/capture", SETTLE, command_views.capture_hold),
+    Route("POST", "/v1/holds/<hold_id>/release", SETTLE, command_views.release_hold),
+    Route("POST", "/v1/users/<user:user_id>/grants", GRANT, command_views.grant),
+    Route("POST", "/v1/purchases/<purchase_id>/refund-requests", ASK_REFUND, refund_views.ask),
+    Route("GET", "/v1/refund-requests/<refund_request_id>", READ, refund_views.show),
+    Route("GET", "/healthz", None, operations.healthz),
+    Route("GET", "/readyz", None, operations.readyz),
+    Route("GET", "/metrics", None, operations.metrics),
+)
+
+
+def routes(
+    *,
+    queries: Queries,
+    commands: Commands,
+    refund_requests: RefundRequests,
+    apps: Apps,
+    currencies: Collection[CurrencyId],
+    service_token: str,
+) -> Blueprint:
+    """The API as a blueprint, each call behind the check of who may make it. `currencies` are the catalogue's."""
+    services = Services(queries, commands, refund_requests, currencies)
+    blueprint = Blueprint("ledger", __name__)
+    for route in ROUTES:
+        view = _guarded(route, services, apps=apps, service_token=service_token)
+        blueprint.add_url_rule(route.path, endpoint=route.endpoint, view_func=view, methods=[route.method])
+    return blueprint
+
+
+def _guarded(route: Route, services: Services, *, apps: Apps, service_token: str) -> Callable[..., Response]:
+    needs = route.needs
+    if needs is None:
+        return lambda **parts: route.view(services, **parts)
+
+    def view(**parts: Any) -> Response:
+        require_service_token(service_token)
+        caller = identify(apps)
+        admit(caller, needs)
+        request.max_content_length = BODY_BYTES_MAX
+        return route.view(services, caller, **parts)
+
+    return view

@@ -1,0 +1,69 @@
+"""Use-case: holds whose time is over release themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from ledger.domain.lots import LotsWanted
+from ledger.domain.postings import Batch
+from ledger.domain.spending import LEDGER_ITSELF, Counter, Hold
+from ledger.handlers.commands import debt_policy, reservations_by_hold
+from ledger.handlers.ports import Books, Commissions
+from shared.apps import Apps
+from shared.events import Draft
+
+EXPIRED_AT_ONCE_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """How many came to their end, and the events that say so."""
+
+    count: int
+    drafts: Sequence[Draft]
+
+
+def expire_holds(
+    *,
+    books: Books,
+    commissions: Commissions,
+    apps: Apps,
+    new_id: Callable[[], UUID],
+    new_trace: Callable[[], str],
+    now: datetime,
+    limit: int = EXPIRED_AT_ONCE_MAX,
+) -> Expired:
+    """Releases open holds whose time is over, the oldest first, `limit` at most."""
+    due = commissions.due_holds(now=now, limit=limit)
+    if not due:
+        return Expired(0, ())
+    accounts = {hold.account for hold in commissions.standing(spends=(), holds=due).holds.values()}
+    locked = books.lock_accounts(accounts)
+    standing = commissions.standing(spends=(), holds=due)  # again: their accounts are locked now
+    open_holds = _open(standing.holds.values())
+    found = books.load_lots(
+        LotsWanted(
+            holds=frozenset(hold.id for hold in open_holds),
+            indebted=frozenset(account.id for account in locked.accounts.values() if account.owed),
+        )
+    )
+    batch = Batch(locked=locked, found=found, new_id=new_id, now=now)
+    counter = Counter(
+        batch=batch,
+        standing=replace(standing, reservations=reservations_by_hold(found)),
+        debt_of=lambda wallet: debt_policy(apps, wallet),
+        new_id=new_id,
+    )
+    for hold in open_holds:
+        counter.release(hold, "expired", actor=LEDGER_ITSELF, trace_id=new_trace())
+    posting = batch.result()
+    books.write(posting, {})
+    commissions.save(spends=(), holds=counter.holds.values(), reservations=())
+    return Expired(len(open_holds), posting.drafts)
+
+
+def _open(holds: Collection[Hold]) -> list[Hold]:
+    return sorted((hold for hold in holds if hold.state == "open"), key=lambda hold: (hold.expires_at, hold.id))

@@ -1,0 +1,498 @@
+"""The ways that an audit takes through what is written down: for each a page of rows, and what may be wrong with them.
+
+A walk reads a table along a key. For each row of its page it looks up what belongs to it, by key. An account's balance
+is proved in two steps, so that millions of entries need not be summed at once: each entry follows from the one before
+it (`entries`), and the account is where its last entry left it (`accounts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.domain.audit import FINDINGS_KEPT_MAX, Cursor
+
+BY_INDEX: Final = """
+select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('enable_seqscan', 'off', true)
+"""
+"""Comes before a walk's statement: with stale statistics the planner may find that reading a whole table is cheaper."""
+
+NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One way through a table.
+
+    page     CTEs, the first of which is `page`: rows along the key, after the cursor (%(after_0)s …). `seen` in it is
+             the cursor's own row, which is there for the next one to be compared with
+    wrong    for each promise that is broken: its name, what breaks it, what was found and what was expected
+    key      the page's columns that the cursor is made of, and where it begins
+    rows     of a page: it takes some tenths of a second
+    by_time  the key's ids are ordered by time
+    """
+
+    name: str
+    key: Sequence[str]
+    begin: Cursor
+    page: str
+    wrong: str
+    rows: int
+    by_time: bool = False
+    waiting: str | None = None
+
+    def statement(self) -> str:
+        """One row: how many rows, the last one's key, how many are wrong, the first of them; the same of who waits."""
+        last = ", ".join(f"{column}::text" for column in self.key)
+        newest_first = ", ".join(f"{column} desc" for column in self.key)
+        return f"""
+with {self.page},
+     wrong as materialized ({self.wrong}),
+     waiting as materialized ({self.waiting or "select null where false"})
+select (select count(*) from page where not seen),
+       (select array[{last}] from page order by {newest_first} limit 1),
+       (select count(*) from wrong),
+       (select coalesce(jsonb_agg(to_jsonb(first)), '[]')::text
+          from (select * from wrong limit {FINDINGS_KEPT_MAX}) as first),
+       (select count(*) from waiting),
+       (select coalesce(jsonb_agg(to_jsonb(first)), '[]')::text
+          from (select * from waiting limit {FINDINGS_KEPT_MAX}) as first)
+"""
+
+
+# ---- transfers ---------------------------------------------------------------------------------------------------
+
+_TRANSFERS = Walk(
+    name="transfers",
+    key=("id",),
+    begin=(NO_UUID,),
+    rows=2_000,
+    by_time=True,
+    page="""
+page as materialized (
+    select *, false as seen from ledger.transfer where id > %(after_0)s::uuid order by id limit %(rows)s),
+leg as materialized (
+    select page.id, page.kind, page.app, page.environment, entry.position, entry.account_version, entry.amount,
+           entry.wallet_id, account.id as account_id, account.kind as account_kind, account.currency,
+           account.app as account_app, account.environment as account_environment, lot.amount as lot_amount
+      from page left join ledger.entry on entry.transfer_id = page.id
+      left join ledger.account on account.id = entry.account_id
+      left join ledger.lot on page.kind in ('purchase', 'grant') and entry.wallet_id is not null
+       and lot.account_id = entry.account_id and lot.version = entry.account_version)""",
+    wrong="""
+select 'transfer-entries' as "check", jsonb_build_object('transfer_id', id) as thing,
+       count(position)::text as found, '2 or more' as expected
+  from leg group by id having count(position) < 2
+ union all
+select 'transfer-sum', jsonb_build_object('transfer_id', id, 'currency', currency), sum(amount)::text, '0'
+  from leg group by id, currency having sum(amount) <> 0
+ union all
+select 'transfer-place', jsonb_build_object('transfer_id', id, 'account_id', account_id),
+       account_app || ' ' || account_environment, app || ' ' || environment
+  from leg where (account_app, account_environment) <> (app, environment)
+ union all
+select 'transfer-event', jsonb_build_object('transfer_id', id, 'event_id', event_id), 'no such event', 'an event'
+  from page where not exists (select from journal.event where event.id = page.event_id)
+ union all
+select 'transfer-cause', jsonb_build_object('transfer_id', id, 'store', store, 'transaction_id', transaction_id),
+       'no such transaction of ' || purchase_id, 'a store transaction'
+  from page where transaction_id is not null
+   and not exists (select from ledger.store_transaction as known
+                    where (known.app, known.store, known.environment, known.transaction_id)
+                        = (page.app, page.store, page.environment, page.transaction_id)
+                      and known.purchase_id = page.purchase_id)
+ union all
+select 'transfer-cause', jsonb_build_object('transfer_id', id, 'spend_id', coalesce(reverses, id)),
+       'no such spend', 'a spend'
+  from page where kind in ('spend', 'spend_reversal')
+   and not exists (select from ledger.spend where spend.id = coalesce(page.reverses, page.id))
+ union all
+select 'credit-lot', jsonb_build_object('transfer_id', id, 'account_id', account_id, 'version', account_version),
+       coalesce('a lot of ' || lot_amount, 'no lot'), 'a lot of ' || amount
+  from leg where kind in ('purchase', 'grant') and wallet_id is not null and lot_amount is distinct from amount
+ union all
+select 'debit-portions', jsonb_build_object('transfer_id', id, 'currency', currency),
+       sum(made)::text, sum(posted)::text
+  from (select id, currency, 0 as made, amount as posted
+          from leg where kind in ('spend', 'refund') and account_kind in ('sink', 'issuance')
+         union all
+        select page.id, account.currency, portion.amount - portion.settled, 0
+          from page join ledger.portion on portion.transfer_id = page.id
+          left join ledger.account on account.id = portion.account_id) as debit
+ group by id, currency having sum(made) <> sum(posted)""",
+)
+
+# ---- entries -----------------------------------------------------------------------------------------------------
+
+_ENTRIES = Walk(
+    name="entries",
+    key=("account_id", "account_version"),
+    begin=("0", "0"),
+    rows=10_000,
+    page="""
+page as materialized (
+    select *, (account_id, account_version) = (%(after_0)s::bigint, %(after_1)s::bigint) as seen
+      from ledger.entry where (account_id, account_version) >= (%(after_0)s::bigint, %(after_1)s::bigint)
+     order by account_id, account_version limit %(rows)s + 1),
+chain as materialized (
+    select account_id, account_version, transfer_id, amount, balance_before, balance_after, wallet_id, seen,
+           lag(account_version, 1, 0::bigint) over earlier + 1 as next_version,
+           lag(balance_after, 1, 0::bigint) over earlier as balance
+      from page window earlier as (partition by account_id order by account_version))""",
+    wrong="""
+select "check", jsonb_build_object('account_id', account_id, 'version', account_version,
+                                   'transfer_id', transfer_id) as thing, found, expected
+  from (select 'entry-version' as "check", account_id, account_version, transfer_id,
+               account_version::text as found, next_version::text as expected
+          from chain where not seen and account_version <> next_version
+         union all
+        select 'entry-balance', account_id, account_version, transfer_id, balance_before::text, balance::text
+          from chain where not seen and balance_before <> balance
+         union all
+        select 'entry-amount', account_id, account_version, transfer_id,
+               balance_after::text, (balance_before + amount)::text
+          from chain where not seen and balance_after <> balance_before + amount
+         union all
+        select 'entry-account', account_id, account_version, transfer_id,
+               coalesce('wallet ' || chain.wallet_id, 'no wallet'),
+               case when account.id is null then 'an account'
+                    else coalesce('wallet ' || account.wallet_id, 'no wallet') end
+          from chain left join ledger.account on account.id = chain.account_id
+         where not seen and (account.id is null or account.wallet_id is distinct from chain.wallet_id)
+         union all
+        select 'entry-transfer', account_id, account_version, transfer_id, 'no such transfer', 'a transfer'
+          from chain
+         where not seen and not exists (select from ledger.transfer where id = chain.transfer_id)) as broken""",
+)
+
+_WALLET_ENTRIES = Walk(
+    name="wallet entries",
+    key=("wallet_id", "wallet_version"),
+    begin=("0", "0"),
+    rows=20_000,
+    page="""
+page as materialized (
+    select wallet_id, wallet_version,
+           (wallet_id, wallet_version) = (%(after_0)s::bigint, %(after_1)s::bigint) as seen
+      from ledger.entry
+     where wallet_id is not null
+       and (wallet_id, wallet_version) >= (%(after_0)s::bigint, %(after_1)s::bigint)
+     order by wallet_id, wallet_version limit %(rows)s + 1),
+chain as materialized (
+    select *, lag(wallet_version, 1, 0::bigint) over earlier + 1 as next_version
+      from page window earlier as (partition by wallet_id order by wallet_version))""",
+    wrong="""
+select 'wallet-entry-version' as "check",
+       jsonb_build_object('wallet_id', wallet_id, 'version', wallet_version) as thing,
+       wallet_version::text as found, next_version::text as expected
+  from chain where not seen and wallet_version <> next_version""",
+)
+
+# ---- wallets and accounts ----------------------------------------------------------------------------------------
+
+_WALLETS = Walk(
+    name="wallets",
+    key=("id",),
+    begin=("0",),
+    rows=5_000,
+    page="""
+page as materialized (
+    select *, false as seen from ledger.wallet where id > %(after_0)s::bigint order by id limit %(rows)s)""",
+    wrong="""
+select 'wallet-version' as "check",
+       jsonb_build_object('wallet_id', page.id, 'app', app, 'environment', environment, 'user_id', user_id) as thing,
+       version::text as found, newest::text as expected
+  from page, lateral (select coalesce(max(wallet_version), 0) as newest
+                        from ledger.entry where wallet_id = page.id) as entries
+ where version <> newest""",
+)
+
+_ACCOUNTS = Walk(
+    name="accounts",
+    key=("id",),
+    begin=("0",),
+    rows=500,
+    page="""
+page as materialized (
+    select *, false as seen from ledger.account where id > %(after_0)s::bigint order by id limit %(rows)s),
+known as materialized (
+    select page.*, newest, coalesce(left_at, 0) as left_at, remaining, lots_held, set_aside, open_debts,
+           jsonb_build_object('account_id', page.id, 'app', page.app, 'environment', page.environment,
+                              'kind', page.kind, 'currency', page.currency,
+                              'user_id', (select user_id from ledger.wallet where id = page.wallet_id)) as thing
+      from page,
+           lateral (select coalesce(max(account_version), 0) as newest,
+                           (select balance_after from ledger.entry where account_id = page.id
+                             order by account_version desc limit 1) as left_at
+                      from ledger.entry where account_id = page.id) as entries,
+           lateral (select coalesce(sum(remaining), 0) as remaining, coalesce(sum(held), 0) as lots_held
+                      from ledger.lot where account_id = page.id) as lots,
+           lateral (select coalesce(sum(amount), 0) as set_aside
+                      from ledger.hold where account_id = page.id and state = 'open') as holds,
+           lateral (select coalesce(sum(amount - returned - settled), 0) as open_debts
+                      from ledger.portion where account_id = page.id and source = 'owed'
+                       and returned + settled < amount) as debts)""",
+    wrong="""
+select 'account-version' as "check", thing, version::text as found, newest::text as expected
+  from known where version <> newest
+ union all
+select 'account-balance', thing, balance::text, left_at::text from known where balance <> left_at
+ union all
+select 'account-lots', thing, balance::text, (remaining + lots_held - owed)::text
+  from known where kind = 'wallet' and balance <> remaining + lots_held - owed
+ union all
+select 'account-held', thing, held::text, lots_held::text from known where held <> lots_held
+ union all
+select 'account-holds', thing, held::text, set_aside::text from known where held <> set_aside
+ union all
+select 'account-owed', thing, owed::text, open_debts::text from known where owed <> open_debts
+ union all
+select 'account-reserved', thing || jsonb_build_object('lot', version), lot_held::text, reserved::text
+  from (select id, thing from known where held <> 0 or lots_held <> 0 or set_aside <> 0) as holding,
+       lateral (select version, sum(lot_held) as lot_held, sum(reserved) as reserved
+                  from (select lot.version, lot.held as lot_held, 0 as reserved
+                          from ledger.lot where lot.account_id = holding.id and lot.held <> 0
+                         union all
+                        select reservation.lot_version, 0, reservation.amount
+                          from ledger.hold join ledger.reservation on reservation.hold_id = hold.id
+                         where hold.account_id = holding.id and hold.state = 'open') as each
+                 group by version having sum(lot_held) <> sum(reserved)) as differing""",
+)
+
+# ---- lots --------------------------------------------------------------------------------------------------------
+
+_LOTS = Walk(
+    name="lots",
+    key=("account_id", "version"),
+    begin=("0", "0"),
+    rows=2_000,
+    page="""
+page as materialized (
+    select *, false as seen from ledger.lot where (account_id, version) > (%(after_0)s::bigint, %(after_1)s::bigint)
+     order by account_id, version limit %(rows)s),
+known as materialized (
+    select page.*, entry.amount as credited, entry.wallet_id, transfer.kind, used.taken, used.others,
+           jsonb_build_object('account_id', page.account_id, 'lot', page.version, 'user_id',
+                              (select user_id from ledger.wallet where id = entry.wallet_id)) as thing
+      from page
+      left join ledger.entry on entry.account_id = page.account_id and entry.account_version = page.version
+      left join ledger.transfer on transfer.id = entry.transfer_id,
+           lateral (select coalesce(sum(portion.amount - returned), 0) as taken,
+                           coalesce(sum(portion.amount - returned) filter (where not own), 0) as others
+                      from ledger.portion
+                     where portion.account_id = page.account_id and lot_version = page.version) as used)""",
+    wrong="""
+select 'lot-credit' as "check", thing, amount::text as found,
+       coalesce(kind || ' of ' || credited, 'a credit') as expected
+  from known
+ where wallet_id is null or kind is null or credited < amount
+    or case when kind in ('purchase', 'grant') then credited <> amount else kind <> 'refund_reversal' end
+ union all
+select 'lot-parts', thing, (remaining + held + taken)::text, amount::text
+  from known where remaining + held + taken <> amount
+ union all
+select 'lot-spent', thing, spent::text, others::text from known where spent <> others""",
+)
+
+# ---- spends and holds --------------------------------------------------------------------------------------------
+
+_SPENDS = Walk(
+    name="spends",
+    key=("id",),
+    begin=(NO_UUID,),
+    rows=2_000,
+    by_time=True,
+    page="""
+page as materialized (
+    select *, false as seen from ledger.spend where id > %(after_0)s::uuid order by id limit %(rows)s),
+known as materialized (
+    select page.*, posted.debited, back.brought, made.returned, hold.captured,
+           jsonb_build_object('spend_id', page.id, 'account_id', page.account_id, 'hold_id', page.hold_id) as thing
+      from page left join ledger.hold on hold.id = page.hold_id and hold.account_id = page.account_id,
+           lateral (select -sum(entry.amount) filter (where entry.account_id = page.account_id) as debited
+                      from ledger.transfer join ledger.entry on entry.transfer_id = transfer.id
+                     where transfer.id = page.id and transfer.kind = 'spend') as posted,
+           lateral (select coalesce(sum(entry.amount) filter (where entry.account_id = page.account_id), 0) as brought
+                      from ledger.transfer join ledger.entry on entry.transfer_id = transfer.id
+                     where transfer.reverses = page.id) as back,
+           lateral (select coalesce(sum(returned) filter (where portion.account_id = page.account_id), 0) as returned
+                      from ledger.portion where portion.transfer_id = page.id) as made)""",
+    wrong="""
+select 'spend-posted' as "check", thing, amount::text as found,
+       coalesce(debited::text, 'a transfer') as expected
+  from known where debited is distinct from amount
+ union all
+select 'spend-reversed', thing, reversed::text, brought::text from known where reversed <> brought
+ union all
+select 'spend-returned', thing, reversed::text, returned::text from known where reversed <> returned
+ union all
+select 'spend-hold', thing, amount::text, coalesce(captured::text, 'a hold')
+  from known where hold_id is not null and captured is distinct from amount""",
+)
+
+_HOLDS = Walk(
+    name="holds",
+    key=("id",),
+    begin=(NO_UUID,),
+    rows=2_000,
+    by_time=True,
+    page="""
+page as materialized (
+    select *, false as seen from ledger.hold where id > %(after_0)s::uuid order by id limit %(rows)s),
+known as materialized (
+    select page.*, jsonb_build_object('hold_id', page.id, 'account_id', page.account_id) as thing, reserved,
+           (select spend.amount from ledger.spend where spend.hold_id = page.id) as spent
+      from page,
+           lateral (select coalesce(sum(reservation.amount) filter (where reservation.account_id = page.account_id), 0)
+                           as reserved
+                      from ledger.reservation where hold_id = page.id) as made)""",
+    wrong="""
+select 'hold-reserved' as "check", thing, reserved::text as found, amount::text as expected
+  from known where reserved <> amount
+ union all
+select 'hold-captured', thing, coalesce('a spend of ' || spent, 'no spend'), 'a spend of ' || captured
+  from known where coalesce(spent, 0) <> captured""",
+)
+
+# ---- store transactions and the journal --------------------------------------------------------------------------
+
+_STORE_TRANSACTIONS = Walk(
+    name="store transactions",
+    key=("app", "store", "environment", "transaction_id"),
+    begin=("", "", "", ""),
+    rows=1_000,
+    page="""
+page as materialized (
+    select *, false as seen, row_number() over () as number,
+           (select id from ledger.wallet
+             where (wallet.app, wallet.environment, wallet.user_id)
+                 = (known.app, known.environment, known.user_id)) as wallet_id
+      from (select * from ledger.store_transaction
+             where (app, store, environment, transaction_id)
+                 > (%(after_0)s::text, %(after_1)s::text, %(after_2)s::text, %(after_3)s::text)
+             order by app, store, environment, transaction_id limit %(rows)s) as known),
+posting as materialized (
+    select page.number, page.wallet_id as owners_wallet, transfer.id, transfer.kind, transfer.sequence, entry.position,
+           entry.amount, account.wallet_id, account.kind as account_kind, account.currency
+      from page join ledger.transfer
+           on (transfer.app, transfer.store, transfer.environment, transfer.transaction_id)
+            = (page.app, page.store, page.environment, page.transaction_id) and transfer.transaction_id is not null
+      left join ledger.entry on entry.transfer_id = transfer.id
+      left join ledger.account on account.id = entry.account_id),
+standing as materialized (
+    -- by currency: what should stand, what was granted, and what of that the lots are
+    select page.number, amounts.*
+      from page,
+           lateral (select currency, sum(stands) as stands, sum(granted) as granted, sum(of_lots) as of_lots
+                      from (select key as currency, 0 as granted, 0 as of_lots,
+                                   value::bigint - div(value::numeric * refunded_milli, 100000) as stands
+                              from jsonb_each_text(due) where state = 'granted'
+                             union all
+                            select key, value::bigint, 0, 0 from jsonb_each_text(granted)
+                             union all
+                            select made.key, 0, lot.amount, 0
+                              from jsonb_each(lots) as made, jsonb_array_elements_text(made.value) as credit (version),
+                                   lateral (select amount from ledger.lot
+                                             where lot.account_id = (select account.id from ledger.account
+                                                                      where account.wallet_id = page.wallet_id
+                                                                        and account.currency = made.key)
+                                               and lot.version = credit.version::bigint offset 0) as lot) as each
+                     group by currency) as amounts)""",
+    wrong="""
+with broken as materialized (
+        select 'transaction-posted' as "check", number, jsonb_build_object('currency', currency) as details,
+               sum(posted)::text as found, sum(stands)::text as expected
+          from (select number, currency, -amount as posted, 0 as stands from posting where account_kind = 'issuance'
+                 union all
+                select number, currency, 0, stands from standing) as each
+         group by number, currency having sum(posted) <> sum(stands)
+         union all
+        select 'transaction-lots', number, jsonb_build_object('currency', currency), of_lots::text, granted::text
+          from standing where of_lots <> granted
+         union all
+        select 'transaction-refunds', number, jsonb_build_object('currency', currency),
+               sum(kept)::text, sum(stands)::text
+          from (select number, currency, granted as kept, stands from standing
+                 union all
+                select refund.number, account.currency, portion.returned + portion.settled - portion.amount, 0
+                  from (select distinct number, id from posting where kind = 'refund') as refund
+                  join ledger.portion on portion.transfer_id = refund.id
+                  join ledger.account on account.id = portion.account_id) as each
+         group by number, currency having sum(kept) <> sum(stands)
+         union all
+        select 'transaction-wallet', number, jsonb_build_object('transfer_id', id), 'wallet ' || wallet_id,
+               coalesce('wallet ' || owners_wallet, 'none')
+          from posting where wallet_id is distinct from owners_wallet and wallet_id is not null
+         union all
+        select 'transaction-purchase', number, '{}', count(distinct id)::text, '1 at most'
+          from posting where kind = 'purchase' group by number having count(distinct id) > 1
+         union all
+        select 'transaction-sequence', number, '{}', known || ', of ' || later || ' postings', newest::text
+          from (select number, max(known) as known, count(distinct sequence) filter (where sequence > 0) as later,
+                       coalesce(max(sequence), 0) as newest
+                  from (select number, sequence as known, null as sequence from page
+                         union all
+                        select number, null, sequence from posting) as each
+                 group by number) as counted
+         where known <> newest or later <> newest)
+select "check", jsonb_build_object('app', app, 'store', store, 'environment', environment,
+                                   'transaction_id', transaction_id, 'purchase_id', purchase_id, 'user_id', user_id)
+                || details as thing, found, expected
+  from broken join page using (number)""",
+    waiting="""
+select app, store, environment, transaction_id, refunded_milli
+  from page where state = 'awaited' and refunded_milli > 0""",
+)
+
+# The rule of the books: of two statements about a refund the one that was signed later counts, so that one of the same
+# moment or older is in them already. Of refunds from before the date was kept, the larger counts.
+_FACTS = Walk(
+    name="facts",
+    key=("id",),
+    begin=(NO_UUID,),
+    rows=2_000,
+    by_time=True,
+    page="""
+page as materialized (
+    select id, type, app, subject, payload -> 'transaction' as transaction,
+           coalesce((payload ->> 'percentage_milli')::int, 100000) as milli, false as seen
+      from journal.event
+     where type in ('purchase.verified', 'refund.received', 'refund.reversed') and id > %(after_0)s::uuid
+     order by id limit %(rows)s),
+unhandled as materialized (
+    select page.id, page.type, page.subject, known.state, known.refunded_milli, known.revoked_signed_at, page.milli,
+           (transaction ->> 'signed_at')::timestamptz as signed_at,
+           jsonb_build_object('event_id', page.id, 'app', page.app, 'subject', page.subject,
+                              'transaction_id', transaction ->> 'transaction_id') as thing
+      from page left join ledger.store_transaction as known
+           on (known.app, known.store, known.environment, known.transaction_id)
+            = (page.app, transaction ->> 'store', transaction ->> 'environment', transaction ->> 'transaction_id')
+     where not exists (select from journal.delivery where consumer = 'ledger' and event_id = page.id))""",
+    wrong="""
+select 'verified-granted' as "check", thing, coalesce(state, 'unknown') as found, 'granted or parked' as expected
+  from unhandled where type = 'purchase.verified' and coalesce(state, 'awaited') = 'awaited'
+ union all
+select 'refund-applied', thing, coalesce('as of ' || revoked_signed_at, 'unknown'), type || ' as of ' || signed_at
+  from unhandled
+ where type <> 'purchase.verified'
+   and not coalesce(revoked_signed_at >= signed_at
+                    or revoked_signed_at is null and type = 'refund.received' and refunded_milli >= milli, false)""",
+)
+
+WALKS: Final[Mapping[str, Walk]] = {
+    walk.name: walk
+    for walk in (
+        _TRANSFERS,
+        _ENTRIES,
+        _WALLET_ENTRIES,
+        _WALLETS,
+        _ACCOUNTS,
+        _LOTS,
+        _SPENDS,
+        _HOLDS,
+        _STORE_TRANSACTIONS,
+        _FACTS,
+    )
+}
