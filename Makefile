@@ -78,7 +78,7 @@ proof-receipts: $(DEV_STAMP)  ## 1,000 receipts against a store that fails half 
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine
 	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py $(ARGS)
 
-.PHONY: bench bench-receipts bench-signatures
+.PHONY: bench bench-receipts bench-signatures bench-ledger
 bench: $(DEV_STAMP)  ## how fast the road is on this machine, beside references of the same run (some minutes)
 	@$(BIN)/python -m tests.benchmarks.road $(ARGS)
 
@@ -87,6 +87,9 @@ bench-receipts: $(DEV_STAMP)  ## how many receipts one process has verified by a
 
 bench-signatures: $(DEV_STAMP)  ## what a notification's verification costs, beside Apple's library and the bare checks
 	@$(BIN)/python -m tests.benchmarks.signatures $(ARGS)
+
+bench-ledger: $(DEV_STAMP)  ## how fast the ledger posts, spends and reads, in new and in old books, beside plain inserts
+	@$(BIN)/python -m tests.benchmarks.ledger $(ARGS)
 
 .PHONY: check
 check: $(DEV_STAMP)  ## format, lint, types, import contracts

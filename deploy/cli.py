@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "timeline": "Every event of one purchase, and what is still to be delivered.",
     "parked": "What could not be handled: list, retry, drop.",
     "notifications": "What the App Store told us, and what became of it.",
+    "audit": "Compute the ledger's books again, and name what is off.",
     "doctor": "What is configured, what runs, and the way to the App Store and back.",
     "apple": "Ask the App Store: transactions, refunds, subscriptions, notifications.",
     "catalog": "Check the apps and the catalogue.",

@@ -130,6 +130,7 @@ PROCESSES: Mapping[str, Process] = {
             after=("simulator",),
         ),
         Process("ledger", "books", _called("ledger.app:run_worker")),
+        Process("ledger-scheduler", "expires holds, audits the books", _called("ledger.app:run_scheduler")),
         Process("notifier", "writes down what the webhooks say", _called("notifier.app:run_worker")),
         Process("webhooks", "delivers the webhooks", _called("notifier.app:run_webhooks_worker")),
         Process("flower", "Flower", _called("deploy.monitor:main"), http=FLOWER),

@@ -11,7 +11,7 @@ from deploy.errors import DeployError
 from deploy.monitor import MonitorSettings
 from deploy.settings import StackSettings
 from gateway.settings import GatewaySettings
-from ledger.settings import LedgerApiSettings, LedgerSettings
+from ledger.settings import LedgerApiSettings, LedgerSchedulerSettings, LedgerSettings
 from notifier.settings import NotifierSettings
 from shared.apps import Apps, AppsInvalid, load_apps
 from shared.catalog import Catalog, CatalogInvalid, load_catalog
@@ -37,6 +37,7 @@ READ_BY: Mapping[str, type[Piece]] = {
     "verifier-store": VerifierSettings,
     "verifier-lookups": VerifierSettings,
     "ledger": LedgerSettings,
+    "ledger-scheduler": LedgerSchedulerSettings,
     "notifier": NotifierSettings,
     "webhooks": NotifierSettings,
     "flower": MonitorSettings,

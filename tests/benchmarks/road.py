@@ -39,6 +39,7 @@ WORKERS = (
     "verifier-store",
     "verifier-lookups",
     "ledger",
+    "ledger-scheduler",
     "notifier",
     "webhooks",
     "flower",

@@ -33,6 +33,7 @@ KILLED = (
     "verifier-store",
     "verifier-lookups",
     "ledger",
+    "ledger-scheduler",
     "ledger-api",
     "notifier",
     "webhooks",

@@ -35,6 +35,7 @@ RESTARTED = [
     "verifier-store",
     "verifier-lookups",
     "ledger",
+    "ledger-scheduler",
     "ledger-api",
     "notifier",
     "webhooks",

@@ -321,8 +321,10 @@ def test_the_catalogue_says_what_each_product_gives(gateway: Gateway) -> None:
         "group": None,
         "grants": [{"currency": "coins", "amount": 50}, {"currency": "gems", "amount": 550}],
         "entitlements": [],
+        "refund_requests": {"window_days": 30, "spent_percent_max": 10, "open_days": 14},
     }
     assert products["com.example.game.vip.monthly"]["group"] == "vip"
+    assert products["com.example.game.vip.yearly"]["refund_requests"] is None
 
 
 def test_a_users_account_token_is_made_once_whoever_asks(gateway: Gateway) -> None:
