@@ -15,6 +15,7 @@ from shared.apps import load_apps
 from shared.bus.consumer import ConsumerRuntime
 from shared.bus.routes import CONSUMERS, LEDGER
 from shared.bus.wake import Waker
+from shared.bus.worker import look_for_cycles_seldom
 from shared.catalog import load_catalog
 from shared.clock import SystemClock
 from shared.database import connect_engine
@@ -33,6 +34,7 @@ class Bookkeeper:
 
     def __init__(self, database_url: str) -> None:
         configure_logging(service="benchmark", level="warning")
+        look_for_cycles_seldom()
         apps, catalog = load_apps(EXAMPLES / "apps.toml"), load_catalog(EXAMPLES / "catalog.toml")
         ids, clock = system_ids(), SystemClock()
         self._engine = connect_engine(
