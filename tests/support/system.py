@@ -54,6 +54,12 @@ class Reached(ABC):
     def refund(self, transaction_id: str, **fields: Any) -> dict[str, Any]:
         return self._control("POST", f"/_sim/transactions/{transaction_id}/refund", fields)
 
+    def reverse_refund(self, transaction_id: str) -> dict[str, Any]:
+        return self._control("POST", f"/_sim/transactions/{transaction_id}/reverse-refund", {})
+
+    def decline_refund(self, transaction_id: str) -> dict[str, Any]:
+        return self._control("POST", f"/_sim/transactions/{transaction_id}/decline-refund", {})
+
     def finish(self, transaction_id: str) -> None:
         """The app finishes the transaction: a consumable is in no receipt any more."""
         self._control("POST", f"/_sim/transactions/{transaction_id}/finish", {})
@@ -104,6 +110,17 @@ class Reached(ABC):
         """As a user, or with the server's key."""
         headers = server() if user_id is None else client(user_id)
         return requests.get(self.gateway + path, headers=headers, timeout=REQUEST_TIMEOUT_S)
+
+    def order(self, path: str, body: dict[str, Any], *, key: str | None = None) -> requests.Response:
+        """As the app's backend, with an Idempotency-Key."""
+        keyed = {} if key is None else {"Idempotency-Key": key}
+        return requests.post(self.gateway + path, json=body, headers=server() | keyed, timeout=REQUEST_TIMEOUT_S)
+
+    def funds(self, user_id: str) -> dict[str, int]:
+        """The user's gems: balance, available, held, debt."""
+        wallet = self.get("/v1/users/me/wallet", user_id=user_id).json()
+        funds: dict[str, int] = wallet["balances"]["gems"]
+        return funds
 
     def purchase(self, purchase_id: str, *, user_id: str, status: str | None = None) -> dict[str, Any]:
         """The purchase once its status is this one (or a final one)."""
