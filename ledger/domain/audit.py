@@ -50,6 +50,7 @@ PROMISES: Final[Mapping[str, str]] = {
     "spend-hold": "a spend that captured a hold is what that captured",
     "hold-reserved": "a hold reserves what it says",
     "hold-captured": "a captured hold became a spend",
+    "hold-request": "what is held for a request for a refund is held while that is open",
     # store transactions and the journal
     "transaction-posted": "a granted transaction moved what is due less what is refunded, and any other nothing",
     "transaction-lots": "the lots of a transaction are what it granted",
@@ -58,7 +59,7 @@ PROMISES: Final[Mapping[str, str]] = {
     "transaction-purchase": "a transaction is granted once",
     "transaction-sequence": "a transaction's refunds and reversals are numbered 1, 2, 3, … and it knows the newest",
     "verified-granted": "a verified purchase is granted or parked, or still to be handled",
-    "refund-applied": "a refund, or its reversal, is in the books, or still to be handled",
+    "refund-applied": "a refund, or its reversal, is in the books as it was stated, or still to be handled",
 }
 """Every check by its name. Each is a sentence that is true of sound books."""
 

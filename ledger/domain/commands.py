@@ -176,7 +176,7 @@ RefusalCode = Literal[
     "spend-not-reversible",  # members: reversible (what is left of it)
     "hold-not-open",  # members: state
     "hold-too-small",  # members: amount (what it holds)
-    "balance-out-of-range",  # members: currency, balance
+    "balance-out-of-range",  # members: currency
     "idempotency-key-reused",
     "not-found",
 ]

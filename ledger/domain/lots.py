@@ -13,7 +13,7 @@ and nothing remains while something is owed: what becomes available pays the old
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -50,6 +50,7 @@ class Portion:
     """What a debit came from: a lot (`own`: of the purchase that is refunded), what is owed, or what was written off.
 
     `returned` of it was given back; `settled` of what was owed was paid or written off since. `left` is the rest.
+    `own_lots` are those of the purchase whose refund left something owing: they may yet come to pay it.
     """
 
     transfer_id: TransferId
@@ -61,6 +62,7 @@ class Portion:
     own: bool = False
     returned: int = 0
     settled: int = 0
+    own_lots: tuple[int, ...] = ()
 
     @property
     def key(self) -> PortionKey:
@@ -167,11 +169,11 @@ class Lots:
         If nothing may be owed, the rest is written off; but what is held stays answerable, lest a hold that is released
         after the refund gave the user what was refunded.
         """
-        missing = self._take(transfer_id, own, amount, own=True)
+        missing = self._take(transfer_id, own, amount, own=own)
         missing = self._take(transfer_id, self._oldest(), missing)
         owed = missing if may_owe else min(missing, max(0, self.held - self.owed))
         if owed:
-            self._add(transfer_id, "owed", owed)
+            self._add(transfer_id, "owed", owed, own_lots=tuple(own))
             self.owed += owed
         if missing > owed:
             self._add(transfer_id, "written_off", missing - owed)
@@ -264,15 +266,16 @@ class Lots:
     def _oldest(self) -> list[int]:
         return [version for version in sorted(self._lots) if self._lots[version].remaining]
 
-    def _take(self, transfer_id: TransferId, versions: Iterable[int], amount: int, *, own: bool = False) -> int:
-        """Takes so much from these lots, in their order; what was missing."""
+    def _take(self, transfer_id: TransferId, versions: Iterable[int], amount: int, *, own: Collection[int] = ()) -> int:
+        """Takes so much from these lots, in their order; what was missing. Taken from its `own` it is not spent."""
         missing = amount
         for version in versions if missing else ():
             lot = self._lots[version]
             if used := min(missing, lot.remaining):
-                spent = lot.spent if own else lot.spent + used
+                is_own = version in own
+                spent = lot.spent if is_own else lot.spent + used
                 self._set(replace(lot, remaining=lot.remaining - used, spent=spent))
-                self._add(transfer_id, "lot", used, lot_version=version, own=own)
+                self._add(transfer_id, "lot", used, lot_version=version, own=is_own)
                 missing -= used
         return missing
 
@@ -282,7 +285,7 @@ class Lots:
             return
         for portion in self._debts():
             owing = portion.left
-            missing = self._take(portion.transfer_id, self._oldest(), owing)
+            missing = self._take(portion.transfer_id, self._oldest(), owing, own=portion.own_lots)
             if missing < owing:
                 self._change(replace(portion, settled=portion.settled + owing - missing))
                 self.owed -= owing - missing
@@ -314,11 +317,18 @@ class Lots:
         (self.made if version in self.made else self.changed)[version] = lot
 
     def _add(
-        self, transfer_id: TransferId, source: Source, amount: int, *, lot_version: int | None = None, own: bool = False
+        self,
+        transfer_id: TransferId,
+        source: Source,
+        amount: int,
+        *,
+        lot_version: int | None = None,
+        own: bool = False,
+        own_lots: tuple[int, ...] = (),
     ) -> None:
         position = self._next.get(transfer_id, 0)
         self._next[transfer_id] = position + 1
-        portion = Portion(transfer_id, self.account_id, position, source, amount, lot_version, own)
+        portion = Portion(transfer_id, self.account_id, position, source, amount, lot_version, own, own_lots=own_lots)
         self._portions[portion.key] = self.new_portions[portion.key] = portion
 
     def _change(self, portion: Portion) -> None:

@@ -254,7 +254,7 @@ class Counter:
         if amount > hold.amount:
             detail = f"the hold has {hold.amount} set aside, not {amount}"
             return Refused("hold-too-small", detail, {"amount": hold.amount})
-        if refused := self._beyond(hold.account.house("sink"), amount):
+        if refused := self._beyond(hold.account, -amount) or self._beyond(hold.account.house("sink"), amount):
             return refused
         spend = PostedSpend(
             id=self._new_id(),

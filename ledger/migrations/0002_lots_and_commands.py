@@ -102,7 +102,7 @@ create index lot_open on ledger.lot (account_id, version) where remaining > 0;
 
 -- What a debit came from: a lot (`own`: of the very purchase that is refunded), what the wallet was left owing, or what
 -- was written off. `returned` was given back since; of what was owed, `settled` was paid from later lots (which are
--- portions of the same debit then) or written off.
+-- portions of the same debit then) or written off, and `own_lots` are those of the very purchase, which may yet pay.
 create table ledger.portion (
     transfer_id uuid     not null,
     account_id  bigint   not null,
@@ -113,6 +113,7 @@ create table ledger.portion (
     amount      bigint   not null check (amount > 0),
     returned    bigint   not null default 0 check (returned >= 0),
     settled     bigint   not null default 0 check (settled >= 0),
+    own_lots    bigint[] not null default '{}',
     primary key (transfer_id, account_id, position),
     check (returned + settled <= amount),
     check ((source = 'lot') = (lot_version is not null)),
@@ -150,7 +151,8 @@ create table ledger.hold (
 
 create index hold_open on ledger.hold (expires_at) where state = 'open';
 create index hold_open_of_account on ledger.hold (account_id) where state = 'open';
-create index hold_of_refund_request on ledger.hold (refund_request_id) where refund_request_id is not null;
+create index hold_open_of_refund_request on ledger.hold (refund_request_id)
+    where state = 'open' and refund_request_id is not null;
 
 -- Which lots a hold set its amount aside in, as it was placed.
 create table ledger.reservation (

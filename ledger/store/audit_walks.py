@@ -343,7 +343,9 @@ page as materialized (
     select *, false as seen from ledger.hold where id > %(after_0)s::uuid order by id limit %(rows)s),
 known as materialized (
     select page.*, jsonb_build_object('hold_id', page.id, 'account_id', page.account_id) as thing, reserved,
-           (select spend.amount from ledger.spend where spend.hold_id = page.id) as spent
+           (select spend.amount from ledger.spend where spend.hold_id = page.id) as spent,
+           (select request.state from ledger.refund_request request where request.id = page.refund_request_id)
+               as request
       from page,
            lateral (select coalesce(sum(reservation.amount) filter (where reservation.account_id = page.account_id), 0)
                            as reserved
@@ -353,7 +355,11 @@ select 'hold-reserved' as "check", thing, reserved::text as found, amount::text 
   from known where reserved <> amount
  union all
 select 'hold-captured', thing, coalesce('a spend of ' || spent, 'no spend'), 'a spend of ' || captured
-  from known where coalesce(spent, 0) <> captured""",
+  from known where coalesce(spent, 0) <> captured
+ union all
+select 'hold-request', thing || jsonb_build_object('refund_request_id', refund_request_id),
+       coalesce('one that is ' || request, 'no such request'), 'an open request'
+  from known where refund_request_id is not null and state = 'open' and request is distinct from 'open'""",
 )
 
 # ---- store transactions and the journal --------------------------------------------------------------------------
@@ -446,8 +452,8 @@ select app, store, environment, transaction_id, refunded_milli
   from page where state = 'awaited' and refunded_milli > 0""",
 )
 
-# The rule of the books: of two statements about a refund the one that was signed later counts, so that one of the same
-# moment or older is in them already. Of refunds from before the date was kept, the larger counts.
+# The rule of the books: of two statements about a refund the one that was signed later counts, and of two of the same
+# moment the larger refund. Of refunds from before the date was kept, the larger counts.
 _FACTS = Walk(
     name="facts",
     key=("id",),
@@ -457,7 +463,8 @@ _FACTS = Walk(
     page="""
 page as materialized (
     select id, type, app, subject, payload -> 'transaction' as transaction,
-           coalesce((payload ->> 'percentage_milli')::int, 100000) as milli, false as seen
+           case when type = 'refund.reversed' then 0
+                else coalesce((payload ->> 'percentage_milli')::int, 100000) end as milli, false as seen
       from journal.event
      where type in ('purchase.verified', 'refund.received', 'refund.reversed') and id > %(after_0)s::uuid
      order by id limit %(rows)s),
@@ -474,10 +481,12 @@ unhandled as materialized (
 select 'verified-granted' as "check", thing, coalesce(state, 'unknown') as found, 'granted or parked' as expected
   from unhandled where type = 'purchase.verified' and coalesce(state, 'awaited') = 'awaited'
  union all
-select 'refund-applied', thing, coalesce('as of ' || revoked_signed_at, 'unknown'), type || ' as of ' || signed_at
+select 'refund-applied', thing, coalesce(refunded_milli || ' as of ' || revoked_signed_at, 'unknown'),
+       milli || ' as of ' || signed_at
   from unhandled
  where type <> 'purchase.verified'
-   and not coalesce(revoked_signed_at >= signed_at
+   and not coalesce(revoked_signed_at > signed_at
+                    or revoked_signed_at = signed_at and refunded_milli >= milli
                     or revoked_signed_at is null and type = 'refund.received' and refunded_milli >= milli, false)""",
 )
 

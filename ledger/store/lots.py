@@ -17,7 +17,7 @@ from shared.database import array_literal
 _LOT: Final = "lot.account_id, lot.version, lot.amount, lot.remaining, lot.held, lot.spent"
 _PORTION: Final = (
     "portion.transfer_id, portion.account_id, portion.position, portion.source, portion.amount, portion.lot_version,"
-    " portion.own, portion.returned, portion.settled"
+    " portion.own, portion.returned, portion.settled, portion.own_lots"
 )
 
 # From lot to lot along the index, until enough is there: as many rows are read as are used.
@@ -91,10 +91,12 @@ update ledger.lot set remaining = new.remaining, held = new.held, spent = new.sp
 
 _INSERT_PORTIONS = """
 insert into ledger.portion
-       (transfer_id, account_id, position, source, amount, lot_version, own, returned, settled)
-select * from unnest(%(transfer_ids)s::uuid[], %(account_ids)s::bigint[], %(positions)s::int[], %(sources)s::text[],
-                     %(amounts)s::bigint[], %(lot_versions)s::bigint[], %(owns)s::boolean[], %(returneds)s::bigint[],
-                     %(settleds)s::bigint[])
+       (transfer_id, account_id, position, source, amount, lot_version, own, returned, settled, own_lots)
+select transfer_id, account_id, position, source, amount, lot_version, own, returned, settled, own_lots::bigint[]
+  from unnest(%(transfer_ids)s::uuid[], %(account_ids)s::bigint[], %(positions)s::int[], %(sources)s::text[],
+              %(amounts)s::bigint[], %(lot_versions)s::bigint[], %(owns)s::boolean[], %(returneds)s::bigint[],
+              %(settleds)s::bigint[], %(own_lots)s::text[])
+       as new (transfer_id, account_id, position, source, amount, lot_version, own, returned, settled, own_lots)
 """
 
 _UPDATE_PORTIONS = """
@@ -110,8 +112,8 @@ def load_lots(connection: Connection, wanted: LotsWanted) -> LotsFound:
     """What a batch needs of the lots of accounts that are locked."""
     refunds = _refunds(connection, wanted.transactions)
     debits = [*wanted.transfers, *(transfer for of_one in refunds.values() for transfer in of_one)]
-    portions = [Portion(*row) for row in _with_ids(connection, _PORTIONS, debits)]
-    owed = [(Portion(*row[:-1]), row[-1]) for row in _with_ids(connection, _OWED, wanted.indebted)]
+    portions = [_portion(row) for row in _with_ids(connection, _PORTIONS, debits)]
+    owed = [(_portion(row[:-1]), row[-1]) for row in _with_ids(connection, _OWED, wanted.indebted)]
     reservations = [_reservation(row) for row in _with_ids(connection, _RESERVATIONS, wanted.holds)]
     named = {
         *wanted.lots,
@@ -174,6 +176,22 @@ def _lot(row: Any) -> Lot:
     return Lot(LotKey(account_id, version), *rest)
 
 
+def _portion(row: Any) -> Portion:
+    transfer_id, account_id, position, source, amount, lot_version, own, returned, settled, own_lots = row
+    return Portion(
+        transfer_id=transfer_id,
+        account_id=account_id,
+        position=position,
+        source=source,
+        amount=amount,
+        lot_version=lot_version,
+        own=own,
+        returned=returned,
+        settled=settled,
+        own_lots=tuple(own_lots),
+    )
+
+
 def _reservation(row: Any) -> Reservation:
     hold_id, position, account_id, version, amount = row
     return Reservation(hold_id, position, LotKey(account_id, version), amount)
@@ -190,4 +208,5 @@ def _portion_columns(portions: Sequence[Portion]) -> dict[str, Any]:
         "owns": array_literal(str(each.own) for each in portions),
         "returneds": array_literal(each.returned for each in portions),
         "settleds": array_literal(each.settled for each in portions),
+        "own_lots": array_literal(array_literal(each.own_lots) for each in portions),
     }

@@ -214,6 +214,15 @@ BREAKS: list[tuple[str, str, str]] = [
         "update ledger.spend set hold_id = {held} where hold_id is not null and amount = 20",
         "a spend of",
     ),
+    ("hold-request", "update ledger.hold set refund_request_id = gen_random_uuid() where id = {held}", "no such request"),
+    (
+        "hold-request",
+        "insert into ledger.refund_request (id, app, store, environment, transaction_id, purchase_id, user_id, state,"
+        " spent_percentage_milli, expires_at, created_at, updated_at)"
+        " values ({held}, 'game', 'apple', 'production', 'pack', 'pur_x', 'alice', 'declined', 0, now(), now(), now());"
+        " update ledger.hold set refund_request_id = id where id = {held}",
+        "one that is declined",
+    ),
     ("transaction-posted", "update ledger.store_transaction set refunded_milli = 50000 where {pack}", ""),
     (
         "transaction-posted",
@@ -267,9 +276,14 @@ BREAKS: list[tuple[str, str, str]] = [
     ("refund-applied", "delete from ledger.store_transaction where transaction_id = 'unclaimed'", "unknown"),
     (
         "refund-applied",
+        "update ledger.store_transaction set refunded_milli = 49999 where transaction_id = 'unclaimed'",
+        "49999 as of ",
+    ),
+    (
+        "refund-applied",
         "update ledger.store_transaction set revoked_signed_at = revoked_signed_at - interval '1 microsecond'"
         " where transaction_id = 'gone'",
-        "as of ",
+        "100000 as of ",
     ),
     (
         "refund-applied",

@@ -309,6 +309,37 @@ def test_what_waits_for_a_busy_wallet_is_done_in_one_transaction(
     assert transact(engine, lambda connection: connection.exec_driver_sql(transactions, mine).scalar_one()) == 2
 
 
+@pytest.mark.parametrize("late", [CaptureHold, ReleaseHold])
+def test_who_waited_for_the_wallet_finds_the_hold_as_the_other_left_it(
+    desk: Desk, engine: Engine, owner: Engine, wallet: WalletKey, late: type[CaptureHold | ReleaseHold]
+) -> None:
+    """It had read that the hold is open before it waited."""
+    give(desk, wallet, 100)
+    held = hold(desk, wallet, 60)
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as first:
+            captured = Driver(first, ids=ids).execute([command(CaptureHold(GAME, held))], now=NOW)
+            second = pool.submit(ask, desk, late(GAME, held))
+            wait_until(lambda: transact(owner, somebody_waits), within_s=20, what="the second to wait for the wallet")
+        status, document = second.result(timeout=60)
+    assert (captured[0].status, status, document["state"]) == (201, 409, "captured")
+    assert funds(desk, wallet) == Funds(balance=40, available=40, held=0, debt=0)
+
+
+def test_who_waited_for_the_wallet_gives_no_more_back_than_the_other_left(
+    desk: Desk, engine: Engine, owner: Engine, wallet: WalletKey
+) -> None:
+    give(desk, wallet, 100)
+    spent = spend(desk, wallet, 60)
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as first:
+            Driver(first, ids=ids).execute([command(ReverseSpend(GAME, spent, 50))], now=NOW)
+            second = pool.submit(ask, desk, ReverseSpend(GAME, spent, 20))
+            wait_until(lambda: transact(owner, somebody_waits), within_s=20, what="the second to wait for the wallet")
+        status, document = second.result(timeout=60)
+    assert (status, document["reversible"]) == (422, 10)
+
+
 # ---- what is somebody else's ------------------------------------------------------------------------------------
 
 
@@ -354,6 +385,31 @@ def remaining(engine: Engine, wallet: WalletKey) -> list[int]:
         return list(connection.exec_driver_sql(query, {"user": wallet.user_id}).scalars())
 
     return transact(engine, read)
+
+
+def test_several_of_one_batch_find_enough_lots_for_all_of_them(desk: Desk, engine: Engine, wallet: WalletKey) -> None:
+    """Ten lots of 10: the batch spends, holds, is refused once, spends what it has freed, and what it was given."""
+    for _ in range(10):
+        give(desk, wallet, 10)
+    held = hold(desk, wallet, 15)
+    batch: list[Request] = [
+        Spend(wallet, GEMS, 12),
+        PlaceHold(wallet, GEMS, 21, 60),
+        Spend(wallet, GEMS, 53),
+        Spend(wallet, GEMS, 52),
+        ReleaseHold(GAME, held),
+        Spend(wallet, GEMS, 15),
+        Grant(wallet, GEMS, 3, "sorry"),
+        Spend(wallet, GEMS, 3),
+    ]
+
+    def work(connection: Connection) -> list[int]:
+        answers = Driver(connection, ids=ids).execute([command(request) for request in batch], now=NOW)
+        return [answer.status for answer in answers]
+
+    assert transact(engine, work) == [201, 201, 422, 201, 201, 201, 201, 201]
+    assert funds(desk, wallet) == Funds(balance=21, available=0, held=21, debt=0)
+    assert remaining(engine, wallet) == [0] * 11
 
 
 def test_a_spend_that_is_given_back_pays_a_refunds_debt(desk: Desk, engine: Engine, wallet: WalletKey) -> None:

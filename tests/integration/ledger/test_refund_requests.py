@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -436,3 +437,4 @@ def test_requests_are_found_by_index(desk: Desk, monkeypatch: pytest.MonkeyPatch
         monkeypatch.undo()
     assert len(plans) == 5
     assert [plan for plan in plans if "Seq Scan" in plan] == []
+    assert [plan for plan in plans if re.search(r"hold_open\b|hold_open_of_account", plan)] == []  # whole, of all users

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, ProgrammingError
 
-from ledger.handlers import apply_facts
-from ledger.store import PostgresBooks
+from ledger.domain.books import WalletKey
+from ledger.domain.commands import Command, PlaceHold, Spend
 from shared.database import is_unavailable, transact
-from shared.events import Event
 from shared.ids import system_ids
-from tests.support.ledger import APPS, BOB, CATALOG, NOW, refunded, transaction, verified
+from tests.support.ledger import ALICE, BOB, GAME, GEMS, NOW, refunded, transaction, verified
+from tests.support.ledger_driver import Driver
 
 
-def apply(connection: Connection, event: Event[Any]) -> None:
-    books = PostgresBooks(connection, shard=0)
-    apply_facts([event], books=books, catalog=CATALOG, apps=APPS, new_id=system_ids().event_id, now=NOW)
+def _fill(connection: Connection) -> None:
+    """Bob has bought 100 gems, of which 30 are refunded; Alice has bought 100, spent 10 of them, and 20 are held."""
+    of, wallet = transaction("of-bob"), WalletKey(GAME, "production", ALICE)
+    Driver(connection, ids=system_ids()).apply([verified(of, user=BOB), refunded(of, milli=30_000)], now=NOW)
+    alices = Driver(connection, ids=system_ids(), shard=1)
+    alices.apply([verified(transaction("of-alice"), user=ALICE)], now=NOW)
+    requests = (Spend(wallet, GEMS, 10), PlaceHold(wallet, GEMS, 20, 60))
+    alices.execute([Command(request, "server:backend", "0" * 32) for request in requests], now=NOW)
 
 
 @pytest.fixture(scope="module")
 def books(engine: Engine) -> int:
-    """A wallet with two entries, which leave 70 gems in it; its id."""
-    of = transaction("of-bob")
-    for event in (verified(of, user=BOB), refunded(of, milli=30_000)):
-        transact(engine, partial(apply, event=event))
-    return transact(engine, lambda connection: int(_one(connection, "select id from ledger.wallet")))
+    """The books as `_fill` leaves them; the id of Bob's wallet, with its two entries and 70 gems."""
+    transact(engine, _fill)
+    return transact(
+        engine, lambda connection: int(_one(connection, "select id from ledger.wallet where user_id = 'bob'"))
+    )
 
 
 def _one(connection: Connection, query: str) -> Any:
@@ -43,6 +47,15 @@ _CHANGES = [
     "update ledger.entry set amount = 1",
     "delete from ledger.entry",
     "truncate ledger.entry",
+    "delete from ledger.lot",
+    "truncate ledger.lot",
+    "delete from ledger.portion",
+    "truncate ledger.portion",
+    "delete from ledger.spend",
+    "truncate ledger.spend",
+    "update ledger.reservation set amount = 1",
+    "delete from ledger.reservation",
+    "truncate ledger.reservation",
 ]
 
 
@@ -67,6 +80,90 @@ def test_the_ledger_may_not_open_an_account_with_anything_in_it(engine: Engine, 
             f"insert into ledger.account (app, environment, kind, shard, currency, {column})"  # noqa: S608
             " values ('game', 'production', 'issuance', 0, 'shells', 5)"
         )
+
+
+_NONSENSE = [
+    "update ledger.account set held = 71 where balance = 70",
+    "update ledger.account set held = -1 where balance = 70",
+    "update ledger.account set owed = 5 where balance = 70",
+    "update ledger.account set owed = -5 where balance = 70",
+    "update ledger.account set held = 1 where kind = 'issuance'",
+    "update ledger.account set owed = 1 where kind = 'issuance'",
+    "update ledger.lot set remaining = -1, spent = 1",
+    "update ledger.lot set remaining = amount, spent = 1",
+    "update ledger.lot set remaining = amount, held = 1",
+    "update ledger.portion set returned = amount + 1",
+    "update ledger.portion set settled = 1",
+    "update ledger.spend set reversed = amount + 1",
+    "update ledger.hold set captured = amount + 1, state = 'captured'",
+    "update ledger.hold set state = 'captured'",
+    "update ledger.hold set captured = 1",
+]
+
+
+@pytest.mark.parametrize("change", _NONSENSE)
+@pytest.mark.usefixtures("books")
+def test_what_cannot_be_is_refused(engine: Engine, change: str) -> None:
+    with engine.connect() as connection, pytest.raises(IntegrityError, match="violates check constraint"):
+        connection.exec_driver_sql(change)
+
+
+_NONE = {"store": "null", "transaction_id": "null", "sequence": "null", "purchase_id": "null"}
+_ASKED = {**_NONE, "actor": "'server:backend'"}
+_REFUND = {"sequence": "2"}
+_CAUSES: dict[str, dict[str, str]] = {
+    "refund": _REFUND,
+    "refund_reversal": _REFUND,
+    "spend": _ASKED,
+    "spend_reversal": _ASKED | {"reverses": "id"},
+    "grant": _ASKED | {"reason": "'sorry'"},
+    "write_off": _ASKED,
+}
+"""What a transfer of each kind says of its cause, where that is not what the purchase's says."""
+
+
+def _post_transfer(connection: Connection, kind: str, cause: dict[str, str]) -> None:
+    columns = ("store", "transaction_id", "sequence", "purchase_id", "reason", "actor", "reverses")
+    connection.exec_driver_sql(f"""
+        insert into ledger.transfer
+               (id, app, environment, kind, event_id, trace_id, created_at, {", ".join(columns)})
+        select gen_random_uuid(), app, environment, '{kind}', event_id, trace_id, created_at,
+               {", ".join(cause.get(column, column) for column in columns)}
+          from ledger.transfer where transaction_id = 'of-alice'""")  # noqa: S608
+
+
+@pytest.mark.parametrize("kind", _CAUSES)
+@pytest.mark.usefixtures("books")
+def test_a_transfer_with_the_cause_of_its_kind_is_taken(connection: Connection, kind: str) -> None:
+    """So what is refused below is refused for its cause."""
+    _post_transfer(connection, kind, _CAUSES[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("purchase", {"sequence": "2"}),
+        ("refund", {"sequence": "0"}),
+        ("refund_reversal", {"sequence": "0"}),
+        ("refund", {"purchase_id": "null"}),
+        ("refund", {"store": "null"}),
+        ("refund", {"transaction_id": "null"}),
+        ("refund", {"actor": "'server:backend'"}),
+        ("refund_reversal", {"reverses": "id"}),
+        ("spend", {"actor": "null"}),
+        ("spend", {"reverses": "id"}),
+        ("spend", {"transaction_id": "transaction_id"}),
+        ("spend_reversal", {"reverses": "null"}),
+        ("grant", {"reason": "null"}),
+        ("grant", {"actor": "null"}),
+        ("write_off", {"actor": "null"}),
+        ("bribe", _ASKED),
+    ],
+)
+@pytest.mark.usefixtures("books")
+def test_a_transfer_without_its_cause_is_refused(connection: Connection, kind: str, wrong: dict[str, str]) -> None:
+    with pytest.raises(IntegrityError, match=r"transfer_has_its_cause|transfer_kind_check"):
+        _post_transfer(connection, kind, _CAUSES.get(kind, {}) | wrong)
 
 
 @pytest.mark.usefixtures("books")

@@ -258,7 +258,7 @@ def test_the_oldest_debt_is_paid_first() -> None:
 def test_what_is_given_back_of_a_spend_pays_what_is_owed() -> None:
     lots = owing(70)
     lots.give_back([SPEND], 90)
-    assert (lots.owed, stand(lots)) == (0, [(20, 0, 80)])
+    assert (lots.owed, remaining(lots)) == (0, [20])
     assert portions(lots, REFUND) == [("lot", 1, 70)]
 
 
@@ -336,7 +336,7 @@ def test_what_capturing_a_part_frees_pays_what_is_owed() -> None:
     reserved = lots.hold(HOLD, 100)
     lots.take_back(REFUND, 70, own=[1], may_owe=True)
     lots.capture(SPEND, reserved, 60)
-    assert (lots.owed, stand(lots)) == (30, [(0, 0, 100)])
+    assert (lots.owed, remaining(lots)) == (30, [0])
     assert portions(lots, REFUND) == [("owed", None, 30), ("lot", 1, 40)]
 
 
