@@ -101,6 +101,7 @@ class PostgresServer:
             "shared_buffers": "256MB",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            "log_min_error_statement": "panic",  # a statement that fails has receipts and users in it
             "password_encryption": "scram-sha-256",
             **(DURABLE if self.durable else VOLATILE),
         }

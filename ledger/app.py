@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from flask import Flask
@@ -15,14 +15,14 @@ from ledger import api, tasks
 from ledger.api.metrics import metrics_text
 from ledger.apple import AppleRefunds
 from ledger.domain.audit import Report
-from ledger.domain.books import WalletKey
+from ledger.domain.books import TransactionKey, WalletKey
 from ledger.domain.commands import Answer, Command
 from ledger.domain.refund_requests import NotEligible, RefundRequestView
 from ledger.domain.statements import EntryPage, WalletStatement
 from ledger.handlers import commands as executing
 from ledger.handlers import reading, refund_requests
 from ledger.handlers.auditing import Observe, audit
-from ledger.handlers.expiring import expire_holds
+from ledger.handlers.expiring import EXPIRED_AT_ONCE_MAX, expire_holds
 from ledger.schedule import Job, Schedule, auditing, expiring, forgetting, run_until_told
 from ledger.settings import LedgerApiSettings, LedgerSchedulerSettings, LedgerSettings
 from ledger.store import (
@@ -46,7 +46,7 @@ from shared.bus.wake import Waker
 from shared.bus.worker import serve_consumer
 from shared.catalog import Catalog
 from shared.clock import Clock, SystemClock
-from shared.database import INTERACTIVE_TIMEOUT_S, connect_engine, transact
+from shared.database import INTERACTIVE_LOCK_TIMEOUT_S, INTERACTIVE_TIMEOUT_S, connect_engine, transact
 from shared.events import Store
 from shared.http import install_conventions
 from shared.ids import AppId, IdSource, PurchaseId, UserId, system_ids
@@ -114,20 +114,26 @@ def scheduled_jobs(
     run = partial(transact, engine)
     audits, waker = PostgresAudits(run), Waker(engine)
 
-    def expire_some() -> int:
-        count = sum(
-            run(partial(expire_on, apps=apps, ids=ids, clock=clock))
-            for expire_on in (expire_requests_on, expire_holds_on)
-        )
-        if count:
-            waker.poke()
+    def end(expire_on: Callable[..., int], due: Sequence[Any]) -> int:
+        count: int = run(lambda connection: expire_on(connection, apps=apps, ids=ids, clock=clock, due=due))
+        waker.poke()
         return count
+
+    def due_holds(connection: Connection) -> Sequence[UUID]:
+        return PostgresCommissions(connection).due_holds(now=clock.now(), limit=EXPIRED_AT_ONCE_MAX)
+
+    def due_requests(connection: Connection) -> Sequence[TransactionKey]:
+        return PostgresRefundRequests(connection).due(now=clock.now(), limit=EXPIRED_AT_ONCE_MAX)
 
     def forget_some() -> int:
         before = clock.now() - timedelta(days=settings.answers_kept_days)
         return run(lambda connection: PostgresAnswers(connection).forget(before=before, limit=FORGOTTEN_AT_ONCE_MAX))
 
-    jobs = [expiring(expire_some), forgetting(forget_some, audits=audits, clock=clock)]
+    jobs = [
+        expiring("expire-holds", due=partial(run, due_holds), end=partial(end, expire_holds_on)),
+        expiring("expire-requests", due=partial(run, due_requests), end=partial(end, expire_requests_on)),
+        forgetting(forget_some, audits=audits, clock=clock),
+    ]
     if settings.audit_interval_s:
         interval = timedelta(seconds=settings.audit_interval_s)
         alone = partial(audits_alone, engine)
@@ -136,7 +142,9 @@ def scheduled_jobs(
     return jobs
 
 
-def expire_requests_on(connection: Connection, *, apps: Apps, ids: IdSource, clock: Clock) -> int:
+def expire_requests_on(
+    connection: Connection, *, apps: Apps, ids: IdSource, clock: Clock, due: Sequence[TransactionKey] | None = None
+) -> int:
     """Ends some of the requests for refunds whose time is over; how many."""
     expired = refund_requests.expire_requests(
         books=books_on(connection, ids),
@@ -146,12 +154,15 @@ def expire_requests_on(connection: Connection, *, apps: Apps, ids: IdSource, clo
         new_id=ids.event_id,
         new_trace=ids.trace_id,
         now=clock.now(),
+        due=due,
     )
     journal.append(connection, expired.drafts, ids=ids)
     return expired.count
 
 
-def expire_holds_on(connection: Connection, *, apps: Apps, ids: IdSource, clock: Clock) -> int:
+def expire_holds_on(
+    connection: Connection, *, apps: Apps, ids: IdSource, clock: Clock, due: Sequence[UUID] | None = None
+) -> int:
     """Ends some of the holds whose time is over; how many."""
     expired = expire_holds(
         books=books_on(connection, ids),
@@ -160,13 +171,14 @@ def expire_holds_on(connection: Connection, *, apps: Apps, ids: IdSource, clock:
         new_id=ids.event_id,
         new_trace=ids.trace_id,
         now=clock.now(),
+        due=due,
     )
     journal.append(connection, expired.drafts, ids=ids)
     return expired.count
 
 
 def audit_books(run: Run, *, clock: Clock, since: datetime | None, observe: Observe) -> Report:
-    """Audits the books, whoever else does, and keeps the report. Raises DatabaseUnavailable."""
+    """Audits the books, whoever else does, and keeps the report if it is of all. Raises DatabaseUnavailable."""
     report = audit(
         evidence=PostgresEvidence(run), audits=PostgresAudits(run), clock=clock, since=since, observe=observe
     )
@@ -187,6 +199,7 @@ def create_api() -> Flask:
         pool_size=API_CONNECTIONS,
         application_name="ledger-api",
         timeout_s=INTERACTIVE_TIMEOUT_S,
+        lock_timeout_s=INTERACTIVE_LOCK_TIMEOUT_S,
     )
     catalog, apps = checked_catalog(settings), checked_apps(settings, production=settings.production)
     desk = Desk(engine=engine, catalog=catalog, apps=apps, ids=system_ids(), clock=SystemClock())

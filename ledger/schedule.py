@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -20,6 +20,8 @@ from shared.database import DatabaseUnavailable, is_unavailable
 from shared.log import get_logger
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 EXPIRE_EVERY_S: Final = 1.0
 LOOK_EVERY_S: Final = 30.0
@@ -116,14 +118,31 @@ def _tell(job: Job, error: Exception) -> None:
 # ---- the ledger's jobs -------------------------------------------------------------------------------------------
 
 
-def expiring(expire_some: Callable[[], int]) -> Job:
-    """Ends what is due to end, until nothing more is. `expire_some` ends the oldest few, and says how many."""
+def expiring(name: str, *, due: Callable[[], Sequence[T]], end: Callable[[Sequence[T]], int]) -> Job:
+    """Ends what is due to end, until nothing more is: `due` names the oldest few, `end` says how many of them it ended.
+
+    What cannot be ended, because the books are damaged there, keeps nothing else from ending. It stays due, and is told
+    each time: somebody has to look.
+    """
 
     def work(stopped: Stopped) -> None:
-        while not stopped() and (count := expire_some()):
-            log.info("holds and requests ended, since their time was over", count=count)
+        while not stopped() and (found := due()) and (count := _end(name, found, end)):
+            log.info("ended, since their time was over", job=name, count=count)
 
-    return Job("expire", EXPIRE_EVERY_S, work, vital=True)
+    return Job(name, EXPIRE_EVERY_S, work, vital=True)
+
+
+def _end(name: str, found: Sequence[T], end: Callable[[Sequence[T]], int]) -> int:
+    """All at once; if that fails, one by one."""
+    try:
+        return end(found)
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:
+        if len(found) > 1:
+            return sum(_end(name, [each], end) for each in found)
+        log.exception("cannot be ended: run `purser audit`", job=name, id=str(found[0]), error=type(error).__name__)
+        return 0
 
 
 def auditing(*, evidence: Evidence, audits: Audits, alone: Alone, interval: timedelta, clock: Clock) -> Job:

@@ -19,6 +19,8 @@ STATEMENT_TIMEOUT_S = 15
 INTERACTIVE_TIMEOUT_S = 4
 """For processes that somebody waits for: a clear 503 soon is worth more than an answer late."""
 IDLE_IN_TRANSACTION_TIMEOUT_S = 60
+INTERACTIVE_LOCK_TIMEOUT_S = 1
+"""So long somebody waits for a row that another transaction holds, and those who asked at the same moment too."""
 SILENCE_S = 2
 """So much longer than a statement may take is waited for a server that does not enforce its own limits any more."""
 POOL_TIMEOUT_S = 5
@@ -41,16 +43,18 @@ def connect_engine(
     pool_size: int,
     application_name: str,
     timeout_s: int = STATEMENT_TIMEOUT_S,
+    lock_timeout_s: int | None = None,
     autocommit: bool = False,
 ) -> Engine:
-    """An engine whose connections act as `role` (none: as whoever logs in); statements take `timeout_s` at most.
+    """An engine whose connections act as `role` (none: as whoever logs in); statements take `timeout_s` at most, and
+    wait `lock_timeout_s` of it at most for what another transaction holds.
 
     `url` is `postgresql://…`. Nothing is connected yet. A process has one time-out: it is set for all of psycopg2.
     `autocommit`: each statement is a transaction by itself, which spares two round trips to whoever writes with one.
     """
     options = [
         f"-c statement_timeout={timeout_s}s",
-        f"-c lock_timeout={timeout_s}s",
+        f"-c lock_timeout={timeout_s if lock_timeout_s is None else lock_timeout_s}s",
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_S}s",
         "-c synchronous_commit=on",  # a commit is what accepting rests on, whatever the server's default is
         "-c timezone=UTC",
@@ -105,6 +109,12 @@ def is_unavailable(error: BaseException) -> bool:
     code = getattr(error.orig, "pgcode", None)
     # class 08 connection exception, 57P operator intervention, 53 insufficient resources; none: no connection was made
     return code is None or code[:2] in {"08", "53"} or code[:3] == "57P"
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether the database answers, but not this statement in time: another transaction holds what it needs, say."""
+    # 55P03 lock not available, 57014 query canceled (PostgreSQL documentation, appendix A)
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in {"55P03", "57014"}
 
 
 def transact(engine: Engine, work: Callable[[Connection], T]) -> T:

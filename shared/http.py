@@ -35,7 +35,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import PathConverter
 
-from shared.database import DatabaseUnavailable
+from shared.database import DatabaseUnavailable, is_busy
 from shared.ids import IdSource
 from shared.log import get_logger
 
@@ -321,6 +321,9 @@ def _database_problem(_error: DatabaseUnavailable) -> Response:
 
 
 def _unexpected_problem(error: Exception) -> Response:
+    if is_busy(error):
+        log.warning("the database was too slow", trace_id=trace_id(), route=_route())
+        return unavailable("the database is busy: ask again").response()
     log.error("not answered", trace_id=trace_id(), request_id=request_id(), route=_route(), exc_info=error)
     return problem(500, "internal-error", "Internal error", "something went wrong here; the trace id leads to the log")
 

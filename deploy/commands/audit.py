@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def command(since: datetime | None, as_json: bool) -> None:
     """Compute the ledger's books again from what is written down, and name what is off.
 
-    For a system that runs: it reads page by page, and holds nobody up. Exit code 0 only when nothing is off.
+    For a system that runs: it reads page by page, and holds nobody up. Exit code 0 only when nothing is off. The result
+    is kept, and told as a metric, unless it is of a part (--since).
     """
     from ledger.app import audit_books
 
@@ -78,7 +79,7 @@ def _show(report: Report) -> None:
 
 def _show_waiting(report: Report) -> None:
     if report.refunds_waiting:
-        click.echo(f"{report.refunds_waiting} refunds wait for a purchase that nobody has claimed; no fault:")
+        click.echo(f"{report.refunds_waiting} refunds wait for their purchase; no fault:")
         for waiting in report.waiting:
             percentage = f"{waiting.refunded_milli / 1000:g} %"
             click.echo(f"  {waiting.app} {waiting.store} {waiting.environment} {waiting.transaction_id}: {percentage}")

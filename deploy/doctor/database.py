@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from deploy.doctor.books import audited, scheduler
 from deploy.doctor.findings import Finding, failed, ok, unchecked
 from deploy.doctor.journal import courier, deliveries, notifications
 from deploy.migrate import ROOT, SCHEMAS
@@ -109,6 +110,8 @@ _LOOKS: Sequence[tuple[str, Look]] = (
     ("courier", courier),
     ("deliveries", deliveries),
     ("notifications", notifications),
+    ("ledger-scheduler", scheduler),
+    ("books", audited),
 )
 
 

@@ -19,10 +19,12 @@ PROMISES: Final[Mapping[str, str]] = {
     "transfer-entries": "a transfer has two entries or more",
     "transfer-sum": "the entries of a transfer sum to zero in each currency",
     "transfer-place": "a transfer moves nothing from one app or environment to another",
-    "transfer-event": "a transfer follows from an event in the journal",
+    "transfer-event": "a transfer follows from an event in the journal, of its kind and app, about what it names",
+    "transfer-house": "a transfer is between a wallet and the house's account for its kind",
     "transfer-cause": "a transfer belongs to the store transaction, spend or reversed spend that it names",
     "credit-lot": "what a purchase or a grant credits is a lot",
     "debit-portions": "a spend's or refund's portions, and no other transfer's, come to what it took",
+    "portion-own": "a portion is said to be of the refunded purchase's own lots when it is, and only then",
     # entries
     "entry-version": "the entries of an account are numbered 1, 2, 3, … without a gap",
     "entry-balance": "an entry begins with the balance that the one before it left",
@@ -58,6 +60,8 @@ PROMISES: Final[Mapping[str, str]] = {
     "transaction-wallet": "a transaction moved currency in its user's wallet alone",
     "transaction-purchase": "a transaction is granted once",
     "transaction-sequence": "a transaction's refunds and reversals are numbered 1, 2, 3, … and it knows the newest",
+    "transaction-signed": "a store's word on a refund is not signed in the future: it would outdo all later ones",
+    "event-posted": "a spend, a reversed spend or a grant that the journal tells of is in the books",
     "verified-granted": "a verified purchase is granted or parked, or still to be handled",
     "refund-applied": "a refund, or its reversal, is in the books as it was stated, or still to be handled",
 }

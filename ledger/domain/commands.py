@@ -174,7 +174,7 @@ class GrantDone:
 RefusalCode = Literal[
     "insufficient-funds",  # members: currency, available
     "spend-not-reversible",  # members: reversible (what is left of it)
-    "hold-not-open",  # members: state
+    "hold-not-open",  # members: state, spend_id (what it became, if it was captured)
     "hold-too-small",  # members: amount (what it holds)
     "balance-out-of-range",  # members: currency
     "idempotency-key-reused",

@@ -65,7 +65,9 @@ class PostedSpend:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold as it is kept. One of a `refund_request` is not for the app to capture or release."""
+    """A hold as it is kept. One of a `refund_request` is not for the app to capture or release; `spend` is what a
+    captured one became.
+    """
 
     id: UUID
     wallet: WalletKey
@@ -77,6 +79,7 @@ class Hold:
     state: HoldState = "open"
     reference: str | None = None
     refund_request: UUID | None = None
+    spend: UUID | None = None
 
     @property
     def account(self) -> AccountKey:
@@ -268,7 +271,8 @@ class Counter:
         )
         self._post_spend(command, spend)
         self._batch.lots(hold.account).capture(TransferId(spend.id), self._reserved[hold.id], amount)
-        captured = self._end(hold, "captured", captured=amount, actor=command.actor, trace_id=command.trace_id)
+        became = replace(hold, spend=spend.id)
+        captured = self._end(became, "captured", captured=amount, actor=command.actor, trace_id=command.trace_id)
         self._forgive(captured, command)
         return self._hold_done(captured, spend=spend.public_id)
 
@@ -289,7 +293,8 @@ class Counter:
             hold = self.release(hold, "expired", actor=LEDGER_ITSELF, trace_id=trace_id)
         if hold.state == "open":
             return None
-        return Refused("hold-not-open", f"the hold is {hold.state}", {"state": hold.state})
+        became = {} if hold.spend is None else {"spend_id": spend_id(hold.spend)}  # for whoever missed the answer
+        return Refused("hold-not-open", f"the hold is {hold.state}", {"state": hold.state, **became})
 
     def _end(self, hold: Hold, state: HoldState, *, captured: int, actor: str, trace_id: str) -> Hold:
         assert state != "open"

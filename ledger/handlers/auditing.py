@@ -70,20 +70,23 @@ def audit(
 ) -> Report | None:
     """Audits the books, and keeps the report. None: it was `stopped` before its end.
 
-    What keeps it from its end is noted with the audit, and raised.
+    What keeps it from its end is noted with the audit, and raised. One with `since` is not kept: it has not seen all,
+    and would be told as the newest all the same, and put off the next one.
     """
     started_at = clock.now()
-    number = audits.begin(at=started_at)
+    number = audits.begin(at=started_at) if since is None else None
     tally = _Tally()
     try:
         for walk in evidence.walks:
             if not _walk(walk, evidence, tally, since=since, observe=observe, stopped=stopped):
                 return None
     except Exception as error:
-        audits.fail(number, error=type(error).__name__)
+        if number is not None:
+            audits.fail(number, error=type(error).__name__)
         raise
     report = tally.report(started_at=started_at, finished_at=clock.now())
-    audits.finish(number, report)
+    if number is not None:
+        audits.finish(number, report)
     return report
 
 

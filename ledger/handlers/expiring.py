@@ -34,10 +34,13 @@ def expire_holds(
     new_id: Callable[[], UUID],
     new_trace: Callable[[], str],
     now: datetime,
+    due: Collection[UUID] | None = None,
     limit: int = EXPIRED_AT_ONCE_MAX,
 ) -> Expired:
-    """Releases open holds whose time is over, the oldest first, `limit` at most."""
-    due = commissions.due_holds(now=now, limit=limit)
+    """Releases those of the holds `due` that are open still; None: those whose time is over, the oldest first, `limit`
+    at most.
+    """
+    due = commissions.due_holds(now=now, limit=limit) if due is None else due
     if not due:
         return Expired(0, ())
     accounts = {hold.account for hold in commissions.standing(spends=(), holds=due).holds.values()}

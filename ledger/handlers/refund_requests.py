@@ -298,10 +298,11 @@ def expire_requests(
     new_id: Callable[[], UUID],
     new_trace: Callable[[], str],
     now: datetime,
+    due: Sequence[TransactionKey] | None = None,
     limit: int = EXPIRED_AT_ONCE_MAX,
 ) -> Expired:
-    """Ends open requests whose time is over, the oldest first, `limit` at most."""
-    due = requests.due(now=now, limit=limit)
+    """Ends those of the requests about `due` whose time is over; None: of all, the oldest first, `limit` at most."""
+    due = requests.due(now=now, limit=limit) if due is None else due
     if not due:
         return Expired(0, ())
     books.lock_transactions(due)

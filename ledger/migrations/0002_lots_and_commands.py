@@ -263,6 +263,19 @@ update ledger.store_transaction known set lots = made.lots
      = (made.app, made.store, made.environment, made.transaction_id);
 """
 
+# What was bought, and when, is in the event that it was granted for: without, no refund could be asked for in the app.
+# The journal is migrated before the ledger (deploy/migrate.py).
+BOUGHT = """
+update ledger.store_transaction known
+   set product_id = said.transaction ->> 'product_id', purchased_at = (said.transaction ->> 'purchased_at')::timestamptz
+  from (select app, payload -> 'transaction' as transaction
+          from journal.event where type = 'purchase.verified') as said
+ where known.state = 'granted'
+   and (known.app, known.store, known.environment, known.transaction_id)
+     = (said.app, said.transaction ->> 'store', said.transaction ->> 'environment',
+        said.transaction ->> 'transaction_id');
+"""
+
 RIGHTS = """
 grant update (balance, version, held, owed) on ledger.account to purser_ledger;
 grant select, insert, update on ledger.lot, ledger.portion, ledger.spend, ledger.hold, ledger.refund_request,
@@ -282,6 +295,7 @@ def upgrade() -> None:
         COMMANDS,
         AUDITS,
         CARRY_OVER,
+        BOUGHT,
         APPEND_ONLY,
         RIGHTS,
     ):

@@ -15,9 +15,15 @@ from ledger.domain.audit import FINDINGS_KEPT_MAX, Cursor
 
 BY_INDEX: Final = """
 select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-       set_config('enable_seqscan', 'off', true)
+       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """
-"""Comes before a walk's statement: with stale statistics the planner may find that reading a whole table is cheaper."""
+"""Comes before a walk's statement: with stale statistics the planner may find that reading a whole table is cheaper,
+or all that is left of it, to be sorted, for every page.
+
+It may then find the same of reading a whole index. So in the walks each look-up is a subquery of its own, for one row
+of the page, with `offset 0`: the planner does not merge such a one into the rest, and has nothing to choose but the
+index whose key is given.
+"""
 
 NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -64,23 +70,48 @@ select (select count(*) from page where not seen),
 
 # ---- transfers ---------------------------------------------------------------------------------------------------
 
+# What a transfer of each kind follows from, and the house's accounts that it is with: the first in any case. A refund
+# of less than the one before it gives back what that took (ledger.domain.decisions).
+_RULES = """
+rule (kind, types, houses) as (values
+    ('purchase', array['purchase.verified'], array['issuance']),
+    ('refund', array['refund.received'], array['issuance', 'write_off']),
+    ('refund_reversal', array['refund.reversed', 'refund.received'], array['issuance', 'write_off']),
+    ('spend', array['spend.posted'], array['sink']),
+    ('spend_reversal', array['spend.reversed'], array['sink']),
+    ('grant', array['grant.posted'], array['goodwill']),
+    ('write_off', array['hold.ended'], array['write_off']))"""
+
 _TRANSFERS = Walk(
     name="transfers",
     key=("id",),
     begin=(NO_UUID,),
     rows=2_000,
     by_time=True,
-    page="""
+    page=f"""
 page as materialized (
     select *, false as seen from ledger.transfer where id > %(after_0)s::uuid order by id limit %(rows)s),
+{_RULES},
 leg as materialized (
     select page.id, page.kind, page.app, page.environment, entry.position, entry.account_version, entry.amount,
            entry.wallet_id, account.id as account_id, account.kind as account_kind, account.currency,
            account.app as account_app, account.environment as account_environment, lot.amount as lot_amount
-      from page left join ledger.entry on entry.transfer_id = page.id
-      left join ledger.account on account.id = entry.account_id
-      left join ledger.lot on page.kind in ('purchase', 'grant') and entry.wallet_id is not null
-       and lot.account_id = entry.account_id and lot.version = entry.account_version)""",
+      from page
+      left join lateral (select * from ledger.entry where transfer_id = page.id offset 0) as entry on true
+      left join lateral (select * from ledger.account where id = entry.account_id offset 0) as account on true
+      left join lateral (select amount from ledger.lot
+                          where account_id = entry.account_id and version = entry.account_version offset 0) as lot
+           on page.kind in ('purchase', 'grant') and entry.wallet_id is not null),
+part as materialized (
+    select page.id, portion.account_id, portion.position, portion.amount, portion.settled, portion.own,
+           account.currency, coalesce(known.lots -> account.currency @> to_jsonb(portion.lot_version), false) as of_own
+      from page, lateral (select * from ledger.portion where transfer_id = page.id offset 0) as portion
+      left join lateral (select currency from ledger.account where id = portion.account_id offset 0) as account
+           on true
+      left join lateral (select lots from ledger.store_transaction
+                          where (app, store, environment, transaction_id)
+                              = (page.app, page.store, page.environment, page.transaction_id) offset 0) as known
+           on true)""",
     wrong="""
 select 'transfer-entries' as "check", jsonb_build_object('transfer_id', id) as thing,
        count(position)::text as found, '2 or more' as expected
@@ -93,8 +124,25 @@ select 'transfer-place', jsonb_build_object('transfer_id', id, 'account_id', acc
        account_app || ' ' || account_environment, app || ' ' || environment
   from leg where (account_app, account_environment) <> (app, environment)
  union all
-select 'transfer-event', jsonb_build_object('transfer_id', id, 'event_id', event_id), 'no such event', 'an event'
-  from page where not exists (select from journal.event where event.id = page.event_id)
+select 'transfer-event', jsonb_build_object('transfer_id', page.id, 'event_id', event_id),
+       coalesce(event.type || ' of ' || event.app || ' about ' || event.subject, 'no such event'),
+       array_to_string(types, ' or ') || ' of ' || page.app || ' and what it names in ' || environment
+  from page join rule using (kind)
+  left join lateral (select * from journal.event where id = page.event_id offset 0) as event on true
+ where (event.type = any (types) and event.app = page.app
+        and case when transaction_id is not null
+                 then (payload -> 'transaction' ->> 'store', payload -> 'transaction' ->> 'environment',
+                       payload -> 'transaction' ->> 'transaction_id') = (store, environment, transaction_id)
+                 else payload ->> 'environment' = environment
+                      and (kind = 'write_off' or subject = case kind when 'grant' then 'grt_' else 'spd_' end
+                                                           || replace(coalesce(reverses, page.id)::text, '-', ''))
+            end) is not true
+ union all
+select 'transfer-house', jsonb_build_object('transfer_id', id, 'currency', currency),
+       string_agg(account_kind, ', ' order by wallet_id, position), 'wallet, ' || array_to_string(houses, ' perhaps ')
+  from leg join rule using (kind)
+ group by id, currency, houses
+having not bool_or(account_kind = houses[1]) or bool_or(account_kind <> all (array['wallet'] || houses))
  union all
 select 'transfer-cause', jsonb_build_object('transfer_id', id, 'store', store, 'transaction_id', transaction_id),
        'no such transaction of ' || purchase_id, 'a store transaction'
@@ -102,12 +150,12 @@ select 'transfer-cause', jsonb_build_object('transfer_id', id, 'store', store, '
    and not exists (select from ledger.store_transaction as known
                     where (known.app, known.store, known.environment, known.transaction_id)
                         = (page.app, page.store, page.environment, page.transaction_id)
-                      and known.purchase_id = page.purchase_id)
+                      and known.purchase_id = page.purchase_id offset 0)
  union all
 select 'transfer-cause', jsonb_build_object('transfer_id', id, 'spend_id', coalesce(reverses, id)),
        'no such spend', 'a spend'
   from page where kind in ('spend', 'spend_reversal')
-   and not exists (select from ledger.spend where spend.id = coalesce(page.reverses, page.id))
+   and not exists (select from ledger.spend where spend.id = coalesce(page.reverses, page.id) offset 0)
  union all
 select 'credit-lot', jsonb_build_object('transfer_id', id, 'account_id', account_id, 'version', account_version),
        coalesce('a lot of ' || lot_amount, 'no lot'), 'a lot of ' || amount
@@ -118,10 +166,12 @@ select 'debit-portions', jsonb_build_object('transfer_id', id, 'currency', curre
   from (select id, currency, 0 as made, amount as posted
           from leg where kind in ('spend', 'refund') and account_kind in ('sink', 'issuance')
          union all
-        select page.id, account.currency, portion.amount - portion.settled, 0
-          from page join ledger.portion on portion.transfer_id = page.id
-          left join ledger.account on account.id = portion.account_id) as debit
- group by id, currency having sum(made) <> sum(posted)""",
+        select id, currency, amount - settled, 0 from part) as debit
+ group by id, currency having sum(made) <> sum(posted)
+ union all
+select 'portion-own', jsonb_build_object('transfer_id', id, 'account_id', account_id, 'position', position),
+       own::text, of_own::text
+  from part where own <> of_own""",
 )
 
 # ---- entries -----------------------------------------------------------------------------------------------------
@@ -159,12 +209,14 @@ select "check", jsonb_build_object('account_id', account_id, 'version', account_
                coalesce('wallet ' || chain.wallet_id, 'no wallet'),
                case when account.id is null then 'an account'
                     else coalesce('wallet ' || account.wallet_id, 'no wallet') end
-          from chain left join ledger.account on account.id = chain.account_id
+          from chain
+          left join lateral (select * from ledger.account where id = chain.account_id offset 0) as account on true
          where not seen and (account.id is null or account.wallet_id is distinct from chain.wallet_id)
          union all
         select 'entry-transfer', account_id, account_version, transfer_id, 'no such transfer', 'a transfer'
           from chain
-         where not seen and not exists (select from ledger.transfer where id = chain.transfer_id)) as broken""",
+         where not seen
+           and not exists (select from ledger.transfer where id = chain.transfer_id offset 0)) as broken""",
 )
 
 _WALLET_ENTRIES = Walk(
@@ -256,8 +308,10 @@ select 'account-reserved', thing || jsonb_build_object('lot', version), lot_held
                           from ledger.lot where lot.account_id = holding.id and lot.held <> 0
                          union all
                         select reservation.lot_version, 0, reservation.amount
-                          from ledger.hold join ledger.reservation on reservation.hold_id = hold.id
-                         where hold.account_id = holding.id and hold.state = 'open') as each
+                          from (select id from ledger.hold
+                                 where account_id = holding.id and state = 'open' offset 0) as hold,
+                               lateral (select * from ledger.reservation where hold_id = hold.id offset 0)
+                                    as reservation) as each
                  group by version having sum(lot_held) <> sum(reserved)) as differing""",
 )
 
@@ -277,8 +331,10 @@ known as materialized (
            jsonb_build_object('account_id', page.account_id, 'lot', page.version, 'user_id',
                               (select user_id from ledger.wallet where id = entry.wallet_id)) as thing
       from page
-      left join ledger.entry on entry.account_id = page.account_id and entry.account_version = page.version
-      left join ledger.transfer on transfer.id = entry.transfer_id,
+      left join lateral (select * from ledger.entry
+                          where account_id = page.account_id and account_version = page.version offset 0) as entry
+           on true
+      left join lateral (select kind from ledger.transfer where id = entry.transfer_id offset 0) as transfer on true,
            lateral (select coalesce(sum(portion.amount - returned), 0) as taken,
                            coalesce(sum(portion.amount - returned) filter (where not own), 0) as others
                       from ledger.portion
@@ -310,13 +366,17 @@ page as materialized (
 known as materialized (
     select page.*, posted.debited, back.brought, made.returned, hold.captured,
            jsonb_build_object('spend_id', page.id, 'account_id', page.account_id, 'hold_id', page.hold_id) as thing
-      from page left join ledger.hold on hold.id = page.hold_id and hold.account_id = page.account_id,
+      from page
+      left join lateral (select captured from ledger.hold
+                          where id = page.hold_id and account_id = page.account_id offset 0) as hold on true,
            lateral (select -sum(entry.amount) filter (where entry.account_id = page.account_id) as debited
-                      from ledger.transfer join ledger.entry on entry.transfer_id = transfer.id
-                     where transfer.id = page.id and transfer.kind = 'spend') as posted,
+                      from (select id from ledger.transfer where id = page.id and kind = 'spend' offset 0) as transfer,
+                           lateral (select * from ledger.entry where transfer_id = transfer.id offset 0) as entry)
+                 as posted,
            lateral (select coalesce(sum(entry.amount) filter (where entry.account_id = page.account_id), 0) as brought
-                      from ledger.transfer join ledger.entry on entry.transfer_id = transfer.id
-                     where transfer.reverses = page.id) as back,
+                      from (select id from ledger.transfer where reverses = page.id offset 0) as transfer,
+                           lateral (select * from ledger.entry where transfer_id = transfer.id offset 0) as entry)
+                 as back,
            lateral (select coalesce(sum(returned) filter (where portion.account_id = page.account_id), 0) as returned
                       from ledger.portion where portion.transfer_id = page.id) as made)""",
     wrong="""
@@ -382,11 +442,13 @@ page as materialized (
 posting as materialized (
     select page.number, page.wallet_id as owners_wallet, transfer.id, transfer.kind, transfer.sequence, entry.position,
            entry.amount, account.wallet_id, account.kind as account_kind, account.currency
-      from page join ledger.transfer
-           on (transfer.app, transfer.store, transfer.environment, transfer.transaction_id)
-            = (page.app, page.store, page.environment, page.transaction_id) and transfer.transaction_id is not null
-      left join ledger.entry on entry.transfer_id = transfer.id
-      left join ledger.account on account.id = entry.account_id),
+      from page,
+           lateral (select * from ledger.transfer
+                     where (app, store, environment, transaction_id)
+                         = (page.app, page.store, page.environment, page.transaction_id)
+                       and transaction_id is not null offset 0) as transfer
+      left join lateral (select * from ledger.entry where transfer_id = transfer.id offset 0) as entry on true
+      left join lateral (select * from ledger.account where id = entry.account_id offset 0) as account on true),
 standing as materialized (
     -- by currency: what should stand, what was granted, and what of that the lots are
     select page.number, amounts.*
@@ -423,9 +485,10 @@ with broken as materialized (
           from (select number, currency, granted as kept, stands from standing
                  union all
                 select refund.number, account.currency, portion.returned + portion.settled - portion.amount, 0
-                  from (select distinct number, id from posting where kind = 'refund') as refund
-                  join ledger.portion on portion.transfer_id = refund.id
-                  join ledger.account on account.id = portion.account_id) as each
+                  from (select distinct number, id from posting where kind = 'refund') as refund,
+                       lateral (select * from ledger.portion where transfer_id = refund.id offset 0) as portion,
+                       lateral (select currency from ledger.account where id = portion.account_id offset 0)
+                            as account) as each
          group by number, currency having sum(kept) <> sum(stands)
          union all
         select 'transaction-wallet', number, jsonb_build_object('transfer_id', id), 'wallet ' || wallet_id,
@@ -442,7 +505,10 @@ with broken as materialized (
                          union all
                         select number, null, sequence from posting) as each
                  group by number) as counted
-         where known <> newest or later <> newest)
+         where known <> newest or later <> newest
+         union all
+        select 'transaction-signed', number, '{}', revoked_signed_at::text, 'by ' || now()
+          from page where revoked_signed_at > now() + interval '1 day')  -- clocks differ, by less than that
 select "check", jsonb_build_object('app', app, 'store', store, 'environment', environment,
                                    'transaction_id', transaction_id, 'purchase_id', purchase_id, 'user_id', user_id)
                 || details as thing, found, expected
@@ -466,19 +532,34 @@ page as materialized (
            case when type = 'refund.reversed' then 0
                 else coalesce((payload ->> 'percentage_milli')::int, 100000) end as milli, false as seen
       from journal.event
-     where type in ('purchase.verified', 'refund.received', 'refund.reversed') and id > %(after_0)s::uuid
+     where type in ('purchase.verified', 'refund.received', 'refund.reversed',
+                    'spend.posted', 'spend.reversed', 'grant.posted') and id > %(after_0)s::uuid
      order by id limit %(rows)s),
+done as materialized (
+    -- what the ledger says that it did itself, and of which spend or grant: said with the transfer, or never
+    select id, type, jsonb_build_object('event_id', id, 'app', app, 'subject', subject) as thing,
+           case when subject ~ '^(spd|grt)_[0-9a-f]{32}$' then right(subject, 32)::uuid end as about
+      from page where type in ('spend.posted', 'spend.reversed', 'grant.posted')),
 unhandled as materialized (
     select page.id, page.type, page.subject, known.state, known.refunded_milli, known.revoked_signed_at, page.milli,
            (transaction ->> 'signed_at')::timestamptz as signed_at,
            jsonb_build_object('event_id', page.id, 'app', page.app, 'subject', page.subject,
                               'transaction_id', transaction ->> 'transaction_id') as thing
-      from page left join ledger.store_transaction as known
-           on (known.app, known.store, known.environment, known.transaction_id)
-            = (page.app, transaction ->> 'store', transaction ->> 'environment', transaction ->> 'transaction_id')
-     where not exists (select from journal.delivery where consumer = 'ledger' and event_id = page.id))""",
+      from page
+      left join lateral (select * from ledger.store_transaction
+                          where (app, store, environment, transaction_id)
+                              = (page.app, page.transaction ->> 'store', page.transaction ->> 'environment',
+                                 page.transaction ->> 'transaction_id') offset 0) as known on true
+     where page.type not in ('spend.posted', 'spend.reversed', 'grant.posted')
+       and not exists (select from journal.delivery where consumer = 'ledger' and event_id = page.id offset 0))""",
     wrong="""
-select 'verified-granted' as "check", thing, coalesce(state, 'unknown') as found, 'granted or parked' as expected
+select 'event-posted' as "check", thing, 'no such transfer' as found, 'a transfer' as expected
+  from done
+ where case type when 'spend.reversed'
+            then not exists (select from ledger.transfer where reverses = about and event_id = done.id offset 0)
+            else not exists (select from ledger.transfer where transfer.id = about and event_id = done.id offset 0) end
+ union all
+select 'verified-granted', thing, coalesce(state, 'unknown'), 'granted or parked'
   from unhandled where type = 'purchase.verified' and coalesce(state, 'awaited') = 'awaited'
  union all
 select 'refund-applied', thing, coalesce(refunded_milli || ' as of ' || revoked_signed_at, 'unknown'),

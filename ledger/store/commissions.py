@@ -26,8 +26,9 @@ select spend.id, wallet.app, wallet.environment, wallet.user_id, account.currenc
 
 _SELECT_HOLDS = """
 select hold.id, wallet.app, wallet.environment, wallet.user_id, account.currency, hold.amount, hold.expires_at,
-       hold.created_at, hold.captured, hold.state, hold.reference, hold.refund_request_id
+       hold.created_at, hold.captured, hold.state, hold.reference, hold.refund_request_id, made.id
   from ledger.hold
+  left join ledger.spend made on made.hold_id = hold.id
   join ledger.account on account.id = hold.account_id
   join ledger.wallet on wallet.id = account.wallet_id
 """

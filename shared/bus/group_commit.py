@@ -31,14 +31,16 @@ class _Turn(Generic[Item, Result]):
         self.called = threading.Event()  # it is to lead, or it is done
         self.results: Sequence[Result] = ()  # one, once there is one
         self.error: Exception | None = DatabaseUnavailable("it was not written")  # until it was
-        self.done = False
+        self.done = False  # its batch was written, or failed
+        self.alone = False  # it failed, and the item is to be written by itself
 
 
 class GroupCommit(Generic[Item, Result]):
     """Runs `write` on the items of many threads at once. Thread-safe.
 
-    `write` is one transaction: a result for each item, in their order. When it fails, each item is written alone, so
-    that one that cannot be written does not take the others with it. `may_join` says whether an item goes into a batch
+    `write` is one transaction: a result for each item, in their order. When it fails, each item is written alone, by
+    its own thread and all at once: one that cannot be written does not take the others with it, and one that has to
+    wait until it fails (for a lock, say) does not keep them waiting. `may_join` says whether an item goes into a batch
     with those that are in it already.
     """
 
@@ -68,6 +70,8 @@ class GroupCommit(Generic[Item, Result]):
             self._give_up(turn)
         if not turn.done:
             self._lead()
+        if turn.alone:
+            self._run([turn])
         if turn.error is not None:
             raise turn.error
         return turn.results[0]
@@ -113,19 +117,9 @@ class GroupCommit(Generic[Item, Result]):
         try:
             results = self._write([turn.item for turn in turns])
         except Exception as error:  # noqa: BLE001  told to each thread, which answers for it
-            if len(turns) == 1 or is_unavailable(error):
-                for turn in turns:
-                    turn.error = error
-                return
-            self._run_each(turns)
+            for turn in turns:
+                turn.error = error
+                turn.alone = len(turns) > 1 and not is_unavailable(error)
             return
         for turn, result in zip(turns, results, strict=True):
             turn.results, turn.error = [result], None
-
-    def _run_each(self, turns: Sequence[_Turn[Item, Result]]) -> None:
-        """Something is wrong with one of them, and the others are not to suffer for it. But when the database goes
-        away meanwhile, they do not wait for it one after the other: they are not written, and hear so."""
-        for turn in turns:
-            self._run([turn])
-            if turn.error is not None and is_unavailable(turn.error):
-                return

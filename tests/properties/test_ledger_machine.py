@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine
 
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import (
+    Answer,
     CaptureHold,
     Command,
     Grant,
@@ -60,11 +61,6 @@ NONE = UUID(int=0)
 CURRENCIES = st.sampled_from((GEMS, GEMS, COINS))
 
 
-def parts_of(whole: int) -> st.SearchStrategy[int]:
-    """All of it, a part of it, or one too much."""
-    return st.sampled_from([max(1, whole), max(1, whole // 2), max(1, whole - 1), whole + 1])
-
-
 class LedgerMachine(RuleBasedStateMachine):
     """The real ledger and the model, side by side."""
 
@@ -77,6 +73,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = LedgerModel({GAME: "negative", FLOOR_GAME: "floor"})
         self.now = NOW
         self.facts = facts(numbers=NUMBERS)
+        self.wallets = WALLETS
         self.statements: dict[object, Fact] = {}
         self.told: list[tuple[Event[Any], Fact]] = []
         self.answered: list[tuple[Command, str]] = []
@@ -91,6 +88,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def most_happens_in_one_place(self, place: tuple[AppId, Environment]) -> None:
         """So that much of it meets: the others see to it that nothing gets there from here."""
         self.facts = facts(numbers=NUMBERS, places=(place, place, place, *PLACES))
+        self.wallets = st.sampled_from([WalletKey(*there, user) for there in (place, place, *PLACES) for user in USERS])
 
     @rule(data=st.data())
     def facts_come(self, data: st.DataObject) -> None:
@@ -136,6 +134,18 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         self._execute(commands)
 
+    @precondition(lambda self: self._spendable())
+    @rule(data=st.data(), expires_in_s=st.none() | st.integers(1, 5000))
+    def all_that_a_user_has_is_spent_or_set_aside(self, data: st.DataObject, expires_in_s: int | None) -> None:
+        """What is refunded then is owed, or written off."""
+        rich, _, _ = data.draw(st.sampled_from(self._spendable()), label="who")
+        requests: list[Request] = [
+            PlaceHold(wallet, currency, available, expires_in_s) if expires_in_s else Spend(wallet, currency, available)
+            for wallet, currency, available in self._spendable()
+            if wallet == rich
+        ]
+        self._execute([Command(request, "server:backend", "0" * 32) for request in requests])
+
     @precondition(lambda self: self.model.spends or self.model.holds)
     @rule(data=st.data())
     def what_was_asked_before_is_followed_up(self, data: st.DataObject) -> None:
@@ -143,21 +153,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self._execute([Command(request, "server:backend", "0" * 32)])
 
     def _requests(self) -> st.SearchStrategy[Request]:
-        return st.one_of(*self._new_ones(), *self._new_ones(), *self._follow_ups())
+        return st.one_of(*self._new_ones(), *self._follow_ups())
 
     def _new_ones(self) -> list[st.SearchStrategy[Request]]:
         """About any wallet, or about one in which there is something, which may be asked for to the last unit."""
-        wallets, currencies, amounts = WALLETS, CURRENCIES, AMOUNTS
-        return [
-            st.builds(Grant, wallets, currencies, amounts, st.just("a lost level")),
-            *(st.builds(Spend, *account) for account in self._spendable()),
-            *(st.builds(PlaceHold, *account, st.integers(1, 5000)) for account in self._spendable()),
-            st.builds(Spend, wallets, currencies, amounts),
+        kinds: list[st.SearchStrategy[Request]] = [
+            st.builds(Grant, self.wallets, CURRENCIES, AMOUNTS, st.just("a lost level")),
+            st.builds(Spend, self.wallets, CURRENCIES, AMOUNTS),
         ]
+        if spendable := self._spendable():
+            kinds += [st.sampled_from(spendable).flatmap(lambda found: _spend_or_hold(*found))] * 2
+        return kinds
 
-    def _spendable(self) -> list[tuple[st.SearchStrategy[Any], ...]]:
+    def _spendable(self) -> list[tuple[WalletKey, CurrencyId, int]]:
+        """Where something is available, and how much."""
         return [
-            (st.just(WalletKey(*place, user)), st.just(currency), parts_of(account.available))  # type: ignore[arg-type]
+            (WalletKey(*place, UserId(user)), CurrencyId(currency), account.available)  # type: ignore[arg-type]
             for (place, user, currency), account in self.model.accounts.items()
             if account.available
         ]
@@ -176,41 +187,37 @@ class LedgerMachine(RuleBasedStateMachine):
     def _reverse(self, name: UUID) -> st.SearchStrategy[Request]:
         spend = self.model.spends[name]
         app = AppId(spend.account_name[0][0])
-        return st.builds(ReverseSpend, st.just(app), st.just(name), st.none() | parts_of(spend.amount - spend.reversed))
+        return st.builds(ReverseSpend, st.just(app), st.just(name), st.none() | _part_of(spend.amount - spend.reversed))
 
     def _capture(self, name: UUID) -> st.SearchStrategy[Request]:
-        app, amounts = self._app_of_hold(name), parts_of(self.model.holds[name].amount)
+        app, amounts = self._app_of_hold(name), _part_of(self.model.holds[name].amount)
         return st.builds(CaptureHold, st.just(app), st.just(name), st.none() | amounts)
 
     def _app_of_hold(self, name: UUID) -> AppId:
         return AppId(self.model.holds[name].account_name[0][0])
 
-    @precondition(lambda self: self.model.spends or self.model.holds)
-    @rule(data=st.data())
-    def another_app_asks(self, data: st.DataObject) -> None:
-        """What belongs to another app is not there."""
-        request = data.draw(st.one_of(*self._follow_ups()), label="request")
-        other = replace(request, app=FLOOR_GAME if request.app == GAME else GAME)
-        (answer,) = self.driver.execute([Command(other, "server:other", "0" * 32)], now=self.now)
-        outcome = self.driver.outcome(answer)
-        assert isinstance(outcome, Refused)
-        assert outcome.code == "not-found"
-
     @precondition(lambda self: self.answered)
-    @rule(data=st.data(), same_body=st.booleans())
-    def a_key_comes_again(self, data: st.DataObject, same_body: bool) -> None:
-        """The first answer, word for word, or the refusal of another body; nothing moves."""
+    @rule(data=st.data(), change=st.sampled_from(("nothing", "the body", "the app")))
+    def a_key_comes_again(self, data: st.DataObject, change: str) -> None:
+        """The first answer, word for word; or the refusal of another body, or of another app's things."""
         command, document = data.draw(st.sampled_from(self.answered), label="again")
         assert command.key is not None
-        if not same_body:
+        if change == "the body":
             command = replace(command, key=replace(command.key, body_sha256=b"other"))
+        elif change == "the app" and isinstance(command.request, ReverseSpend | CaptureHold | ReleaseHold):
+            other = FLOOR_GAME if command.request.app == GAME else GAME
+            command = replace(command, request=replace(command.request, app=other))
         (answer,) = self.driver.execute([command], now=self.now)
-        if same_body:
-            assert (answer.document, answer.replayed) == (document, True)
+        if change == "the body":
+            assert self._refusal(answer) == "idempotency-key-reused"
+        elif change == "the app" and answer.document != document:
+            assert self._refusal(answer) == "not-found"
         else:
-            outcome = self.driver.outcome(answer)
-            assert isinstance(outcome, Refused)
-            assert outcome.code == "idempotency-key-reused"
+            assert (answer.document, answer.replayed) == (document, True)
+
+    def _refusal(self, answer: Answer) -> str | None:
+        outcome = self.driver.outcome(answer)
+        return outcome.code if isinstance(outcome, Refused) else None
 
     def _execute(self, commands: list[Command]) -> None:
         answers = self.driver.execute(commands, now=self.now)
@@ -249,16 +256,18 @@ class LedgerMachine(RuleBasedStateMachine):
             case ReverseSpend():
                 return self.model.reverse_spend(request.spend, request.amount)
             case CaptureHold():
-                return self.model.capture(request.hold, request.amount, spend=_name_of_spend(outcome))
+                return self.model.capture(request.hold, request.amount, spend=_name_of_spend(outcome), now=self.now)
             case ReleaseHold():
-                return self.model.release(request.hold)
+                return self.model.release(request.hold, now=self.now)
 
-    @rule(seconds=st.integers(1, 3000))
-    def time_passes(self, seconds: int) -> None:
-        """Holds whose time is over are free again."""
+    @rule(seconds=st.integers(1, 3000), is_seen_to=st.booleans())
+    def time_passes(self, seconds: int, is_seen_to: bool) -> None:
+        """Holds whose time is over are free again, when somebody comes by to see to it."""
         self.now += timedelta(seconds=seconds)
-        self.driver.expire(now=self.now)
-        self.model.expire(self.now)
+        if is_seen_to:
+            while self.driver.expire(now=self.now):
+                pass
+            self.model.expire(self.now)
 
     # ---- what holds after every step ----------------------------------------------------------------------------
 
@@ -269,6 +278,16 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_books_are_sound(self) -> None:
         assert faults(self.connection) == []
+
+
+def _spend_or_hold(wallet: WalletKey, currency: CurrencyId, available: int) -> st.SearchStrategy[Request]:
+    account = st.just(wallet), st.just(currency), _part_of(available)
+    return st.one_of(st.builds(Spend, *account), st.builds(PlaceHold, *account, st.integers(1, 5000)))
+
+
+def _part_of(whole: int) -> st.SearchStrategy[int]:
+    """All of it, a part of it, or one too much."""
+    return st.sampled_from([max(1, whole), max(1, whole), max(1, whole // 2), max(1, whole - 1), whole + 1])
 
 
 def _account(request: Spend | PlaceHold | Grant) -> tuple[Place, UserId, CurrencyId]:
@@ -297,6 +316,6 @@ def _name_of_spend(outcome: Outcome) -> UUID:
 @pytest.mark.timeout(1200)
 def test_the_books_are_the_models_after_every_step(engine: Engine) -> None:
     """In no run of random facts, requests, repetitions and waits does the ledger differ from the model."""
-    bounds = settings(deadline=None, stateful_step_count=40, suppress_health_check=list(HealthCheck), phases=PHASES)
+    bounds = settings(deadline=None, stateful_step_count=50, suppress_health_check=list(HealthCheck), phases=PHASES)
     LedgerMachine.engine = engine
     run_state_machine_as_test(LedgerMachine, settings=bounds)

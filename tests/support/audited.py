@@ -44,6 +44,8 @@ from tests.support.ledger import refunded as refunded_event
 from tests.support.ledger import transaction as transaction_of
 from tests.support.ledger import verified as verified_event
 
+SAID = NOW - timedelta(days=180)
+"""From when on stores speak of refunds. An audit goes by the real clock, and minds what is signed in its future."""
 TRACE = "0123456789abcdef0123456789abcdef"
 
 
@@ -61,13 +63,13 @@ class AuditedBooks:
         self.tell(verified_event(transaction_of(name, **of), user=UserId(user), app=app), catalog=catalog)
 
     def refund(self, name: str, *, milli: int = 100_000, second: int = 1, app: AppId = GAME, **of: Any) -> None:
-        """The store says, in that second, that so much is refunded."""
-        bought = replace(transaction_of(name, **of), signed_at=NOW + timedelta(seconds=second))
+        """The store says, in that second after SAID, that so much is refunded."""
+        bought = replace(transaction_of(name, **of), signed_at=SAID + timedelta(seconds=second))
         self.tell(refunded_event(bought, milli=milli, app=app))
 
     def reverse_refund(self, name: str, *, second: int = 2, app: AppId = GAME, **of: Any) -> None:
-        """The store says, in that second, that nothing is refunded."""
-        bought = replace(transaction_of(name, **of), signed_at=NOW + timedelta(seconds=second))
+        """The store says, in that second after SAID, that nothing is refunded."""
+        bought = replace(transaction_of(name, **of), signed_at=SAID + timedelta(seconds=second))
         event: Event[Any] = refunded_event(bought, app=app)
         self.tell(replace(event, payload=RefundReversed(bought)))
 
@@ -167,6 +169,10 @@ def post_of_everything(books: AuditedBooks) -> None:
     books.spend("bob", 80)
     books.refund("gone")  # bob owes 80
     books.buy("more", "bob")  # and pays them
+
+    books.buy("lessened", "erin")
+    books.refund("lessened", milli=60_000)
+    books.refund("lessened", milli=20_000, second=2)
 
     books.buy("owing", "dave")
     books.spend("dave", 30)

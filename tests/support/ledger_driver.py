@@ -68,12 +68,8 @@ class Driver:
         """What an answer of this driver's says."""
         return self._outcomes[int(answer.document)]
 
-    def expire(self, *, now: datetime) -> None:
-        """Ends the holds whose time is over, all of them."""
-        while self._expire_some(now):
-            pass
-
-    def _expire_some(self, now: datetime) -> int:
+    def expire(self, *, now: datetime) -> int:
+        """Ends some holds whose time is over; how many. Once in a transaction: locks are taken in order only once."""
         expired = expire_holds(
             books=self._books,
             commissions=self._commissions,

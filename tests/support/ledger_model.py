@@ -79,10 +79,9 @@ class Account:
         if amount:
             self.entries.append((kind, amount))
 
-    def credit(self, kind: str, amount: int) -> Lot:
+    def add_lot(self, amount: int) -> Lot:
         """New currency is a new lot."""
         lot = Lot(amount=amount, remaining=amount)
-        self.book(kind, amount)
         self.lots.append(lot)
         return lot
 
@@ -159,12 +158,25 @@ class Purchase:
     def should_stand(self, currency: str) -> int:
         return self.due[currency] - self.due[currency] * self.refunded_milli // ALL_OF_IT
 
-    def state(self) -> dict[str, object]:
+    def state(self, accounts: Mapping[str, Account]) -> dict[str, object]:
+        """`accounts` are the user's, by currency."""
+        taken = {currency: _where(debits, accounts[currency].lots) for currency, debits in self.debits.items()}
         return {
             "user": self.user,
             "refunded_milli": self.refunded_milli,
             "lots": {currency: [lot.state() for lot in lots] for currency, lots in self.lots.items() if lots},
+            "taken": {currency: where for currency, where in taken.items() if where},
         }
+
+
+def _where(debits: Iterable[Debit], lots: list[Lot]) -> dict[str | int, int]:
+    """Where the amounts of debits lie: by the number of the lot, and what is owed and written off; zeros left out."""
+    places: Counter[str | int] = Counter()
+    for debit in debits:
+        places.update({"owed": debit.owed, "written_off": debit.written_off})
+        for lot, part in debit.taken:
+            places[lots.index(lot)] += part
+    return {place: amount for place, amount in places.items() if amount}
 
 
 @dataclass(eq=False)
@@ -185,6 +197,7 @@ class Hold:
     expires_at: datetime
     state: str = "open"
     captured: int = 0
+    spend: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -262,10 +275,9 @@ class LedgerModel:
         debits = purchase.debits.get(currency, [])[::-1]
         back = min(amount, sum(debit.amount for debit in debits))
         written_off = account.put_back(debits, back)
-        account.book(kind, back - written_off)
+        account.book(kind, amount - written_off)
         if amount > back:
-            lot = account.credit(kind, amount - back)
-            purchase.lots.setdefault(currency, []).append(lot)
+            purchase.lots.setdefault(currency, []).append(account.add_lot(amount - back))
         account.pay_what_is_owed()
         self.house[place, "issuance", currency] -= amount
         self.house[place, "write_off", currency] += written_off
@@ -274,7 +286,8 @@ class LedgerModel:
 
     def grant(self, place: Place, user: str, currency: str, amount: int) -> None:
         account = self.account(place, user, currency)
-        account.credit("grant", amount)
+        account.book("grant", amount)
+        account.add_lot(amount)
         account.pay_what_is_owed()
         self.house[place, "goodwill", currency] -= amount
 
@@ -330,12 +343,12 @@ class LedgerModel:
         self.holds[name] = Hold(account, (place, user, currency), reserved, amount, expires_at)
         return None
 
-    def capture(self, name: UUID, amount: int | None, *, spend: UUID) -> Refusal | None:
+    def capture(self, name: UUID, amount: int | None, *, spend: UUID, now: datetime) -> Refusal | None:
         """Spends what was set aside, in the order in which it was; the rest is free again."""
         hold = self.holds[name]
         amount = hold.amount if amount is None else amount
-        if hold.state != "open":
-            return Refusal("hold-not-open", {"state": hold.state})
+        if refusal := self._not_open(hold, now):
+            return refusal
         if amount > hold.amount:
             return Refusal("hold-too-small", {"amount": hold.amount})
         debit, rest = Debit(), amount
@@ -347,7 +360,7 @@ class LedgerModel:
             if captured:
                 debit.taken.append((lot, captured))
             rest -= captured
-        hold.state, hold.captured = "captured", amount
+        hold.state, hold.captured, hold.spend = "captured", amount, spend
         self._spent(spend, hold.account_name, debit, amount)
         hold.account.pay_what_is_owed()
         self._write_off_what_nothing_covers(hold)
@@ -365,12 +378,21 @@ class LedgerModel:
             debit.written_off += part
             excess -= part
 
-    def release(self, name: UUID) -> Refusal | None:
+    def release(self, name: UUID, *, now: datetime) -> Refusal | None:
         hold = self.holds[name]
-        if hold.state != "open":
-            return Refusal("hold-not-open", {"state": hold.state})
+        if refusal := self._not_open(hold, now):
+            return refusal
         self._set_free(hold, "released")
         return None
+
+    def _not_open(self, hold: Hold, now: datetime) -> Refusal | None:
+        """One whose time is over ends at the latest when it is asked for."""
+        if hold.state == "open" and hold.expires_at <= now:
+            self._set_free(hold, "expired")
+        if hold.state == "open":
+            return None
+        became = {} if hold.spend is None else {"spend_id": f"spd_{hold.spend.hex}"}
+        return Refusal("hold-not-open", {"state": hold.state, **became})
 
     def expire(self, now: datetime) -> None:
         """Holds end by themselves, those that were to end first first."""
@@ -392,11 +414,21 @@ class LedgerModel:
         return {
             "accounts": {name: account.state() for name, account in self.accounts.items() if account.entries},
             "purchases": {
-                name: purchase.state()
+                name: purchase.state(self._accounts_of(name[0], purchase.user))
                 for name, purchase in self.purchases.items()
                 if purchase.user is not None or purchase.refunded_milli
             },
-            "spends": {name: (spend.amount, spend.reversed) for name, spend in self.spends.items()},
+            "spends": {
+                name: (spend.amount, spend.reversed, _where([spend.debit], spend.account.lots))
+                for name, spend in self.spends.items()
+            },
             "holds": {name: (hold.amount, hold.captured, hold.state) for name, hold in self.holds.items()},
             "house": {name: balance for name, balance in self.house.items() if balance},
+        }
+
+    def _accounts_of(self, place: Place, user: str | None) -> dict[str, Account]:
+        return {
+            currency: account
+            for (there, who, currency), account in self.accounts.items()
+            if (there, who) == (place, user)
         }

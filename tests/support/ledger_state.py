@@ -26,6 +26,14 @@ _PURCHASES = """
 select app, environment, transaction_id, user_id, refunded_milli, lots from ledger.store_transaction
  where user_id is not null or refunded_milli > 0"""
 _SPENDS = "select id, amount, reversed from ledger.spend"
+_PORTIONS = """
+select transfer.id, transfer.kind, transfer.app, transfer.environment, transfer.transaction_id, currency, source,
+       (select count(*) from ledger.lot
+         where lot.account_id = portion.account_id and lot.version < lot_version) as lot_number,
+       sum(portion.amount - returned - settled)::bigint as amount
+  from ledger.portion join ledger.account on account.id = account_id join ledger.transfer on transfer.id = transfer_id
+ group by transfer.id, currency, source, portion.account_id, lot_version
+having sum(portion.amount - returned - settled) > 0"""
 _HOLDS = "select id, amount, captured, state from ledger.hold"
 _HOUSE = """
 select app, environment, kind, currency, sum(balance)::bigint as balance from ledger.account
@@ -36,6 +44,7 @@ def state_of(connection: Connection) -> dict[str, Any]:
     """Everybody's books as they are in the database. For small ones: it reads every table whole."""
     lots = _lots(connection)
     accounts, names = _accounts(connection, lots)
+    by_purchase, by_spend = _taken(connection)
     return {
         "accounts": accounts,
         "purchases": {
@@ -43,10 +52,13 @@ def state_of(connection: Connection) -> dict[str, Any]:
                 "user": row.user_id,
                 "refunded_milli": row.refunded_milli,
                 "lots": _lots_of_purchase(row, names, lots),
+                "taken": {
+                    currency: dict(where) for currency, where in by_purchase[_place(row), row.transaction_id].items()
+                },
             }
             for row in _rows(connection, _PURCHASES)
         },
-        "spends": {row.id: (row.amount, row.reversed) for row in _rows(connection, _SPENDS)},
+        "spends": {row.id: (row.amount, row.reversed, dict(by_spend[row.id])) for row in _rows(connection, _SPENDS)},
         "holds": {row.id: (row.amount, row.captured, row.state) for row in _rows(connection, _HOLDS)},
         "house": {(_place(row), row.kind, row.currency): row.balance for row in _rows(connection, _HOUSE)},
     }
@@ -69,6 +81,17 @@ def _lots(connection: Connection) -> Lots:
     for row in _rows(connection, _LOTS):
         lots[row.account_id][row.version] = (row.amount, row.remaining, row.held, row.spent)
     return lots
+
+
+def _taken(connection: Connection) -> tuple[dict[Any, dict[str, Counter[Any]]], dict[Any, Counter[Any]]]:
+    """Where the amounts lie: of each purchase's refunds, by currency, and of each spend."""
+    by_purchase: dict[Any, dict[str, Counter[Any]]] = defaultdict(lambda: defaultdict(Counter))
+    by_spend: dict[Any, Counter[Any]] = defaultdict(Counter)
+    for row in _rows(connection, _PORTIONS):
+        is_spend = row.kind == "spend"
+        where = by_spend[row.id] if is_spend else by_purchase[_place(row), row.transaction_id][row.currency]
+        where[row.lot_number if row.source == "lot" else row.source] += row.amount
+    return by_purchase, by_spend
 
 
 def _accounts(connection: Connection, lots: Lots) -> tuple[dict[Any, Any], dict[Any, int]]:

@@ -1,4 +1,4 @@
-"""An index to find what the ledger has to account for: the audit reads these events alone, and not the whole journal.
+"""An index to find what the ledger has to account for: the audit reads these events, and not the whole journal.
 
 Revision ID: journal_0002
 """
@@ -14,7 +14,8 @@ depends_on = None
 
 FACTS = """
 create index event_of_facts on journal.event (id)
-    where type in ('purchase.verified', 'refund.received', 'refund.reversed');
+    where type in ('purchase.verified', 'refund.received', 'refund.reversed',
+                   'spend.posted', 'spend.reversed', 'grant.posted');
 """
 
 

@@ -60,13 +60,14 @@ class Road:
         )
 
     def _settle(self, connection: Connection, answered: Answered) -> Handled:
-        self.groups.append([event.id for event, _ in answered])
+        group = [event.id for event, _ in answered]
+        self.groups.append(group)
         self._first_waits.set()
         assert self._others_wait.wait(10)
         for event, answer in answered:
             parameters = {"id": event.id, "answer": answer}
             connection.exec_driver_sql("insert into verifier.effect values (%(id)s, %(answer)s)", parameters)
-        return self._wrong(connection, self.groups[-1])
+        return self._wrong(connection, group)
 
     def handle(self, first: EventId, others: Sequence[EventId]) -> list[Future[float | None]]:
         """All of them, the others as one group; one may be named twice, as when it is handed over twice."""

@@ -50,7 +50,7 @@ def bus(database: str) -> Iterator[Bus]:
 # ---- the database -----------------------------------------------------------------------------------------------
 
 
-def test_a_migrated_database_without_a_courier_is_well_but_for_the_courier(database: str) -> None:
+def test_a_migrated_database_without_processes_is_well_but_for_those_that_it_sees(database: str) -> None:
     found = by_check(check_database(database))
     assert {name: finding.outcome for name, finding in found.items()} == {
         "database": "ok",
@@ -59,6 +59,8 @@ def test_a_migrated_database_without_a_courier_is_well_but_for_the_courier(datab
         "courier": "failed",
         "deliveries": "ok",
         "notifications": "unchecked",
+        "ledger-scheduler": "failed",
+        "books": "unchecked",
     }
 
 
@@ -103,6 +105,41 @@ def test_a_courier_that_is_connected_is_seen(database: str) -> None:
     finally:
         sleeper.close()
         engine.dispose()
+
+
+def test_a_scheduler_that_is_connected_is_seen_and_so_is_one_that_stands_still(bus: Bus, database: str) -> None:
+    from shared.database import connect_engine
+
+    bus.execute(
+        "insert into ledger.account (app, environment, kind, currency, shard)"
+        " values ('game', 'production', 'sink', 'gems', 0)"
+    )
+    bus.execute(
+        "insert into ledger.hold (id, account_id, amount, expires_at, created_at)"
+        " select gen_random_uuid(), id, 1, clock_timestamp() + interval '1 minute', clock_timestamp()"
+        "   from ledger.account"
+    )
+    engine = connect_engine(database, role="purser_ledger", pool_size=1, application_name="ledger-scheduler")
+    try:
+        with engine.connect():
+            assert by_check(check_database(database))["ledger-scheduler"].outcome == "ok"
+            bus.execute("update ledger.hold set expires_at = clock_timestamp() - interval '2 minutes'")
+            stands_still = by_check(check_database(database))["ledger-scheduler"]
+    finally:
+        engine.dispose()
+    assert stands_still.outcome == "warning"
+    assert stands_still.found.startswith("1 holds or requests for refunds should have expired, the oldest 12")
+
+
+def test_the_newest_audit_that_was_finished_says_whether_the_books_were_right(bus: Bus, database: str) -> None:
+    bus.execute("insert into ledger.audit (started_at, finished_at) values ('2026-11-22T10:00Z', '2026-11-22T10:01Z')")
+    sound = by_check(check_database(database))["books"]
+    assert (sound.outcome, sound.found) == ("ok", "sound at 2026-11-22T10:01:00.000Z")
+    bus.execute("insert into ledger.audit (started_at, finished_at, problems) values (now(), now(), 3)")
+    bus.execute("insert into ledger.audit (started_at) values (now())")
+    broken = by_check(check_database(database))["books"]
+    assert broken.outcome == "failed"
+    assert broken.found.startswith("3 promises were broken at ")
 
 
 def test_what_is_overdue_warns_and_what_is_parked_warns_with_its_reasons(bus: Bus, database: str) -> None:

@@ -73,6 +73,16 @@ def test_durable_is_what_postgresql_runs_with(directory: Path) -> None:
         assert {name: redis.config_get(name)[name] for name in wanted} == wanted
 
 
+def test_a_statement_that_fails_is_logged_without_what_it_says(directory: Path) -> None:
+    """psycopg2 writes the parameters into it: a receipt that met a time-out would be in the log for good."""
+    with running_servers(directory) as servers:
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            execute(servers.postgres.create_database(), "set statement_timeout = 50; select 'a receipt', pg_sleep(60)")
+        log = directory / "logs" / "postgres.log"
+        wait_until(lambda: "statement timeout" in log.read_text(), what="the log")
+        assert "a receipt" not in log.read_text()
+
+
 def test_both_come_back_with_their_data_after_kill_9(directory: Path) -> None:
     with running_servers(directory, durable=True) as servers:
         url = servers.postgres.create_database()

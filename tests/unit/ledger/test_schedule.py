@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -114,16 +114,51 @@ def never() -> bool:
     return False
 
 
+class Due:
+    """So much is due; `broken` of it cannot be ended."""
+
+    def __init__(self, *ids: int, broken: int | None = None) -> None:
+        self.left = list(ids)
+        self._broken = broken
+
+    def oldest(self) -> list[int]:
+        return self.left[:2]
+
+    def end(self, due: Sequence[int]) -> int:
+        if self._broken in due:
+            raise AssertionError("damaged")
+        self.left = [each for each in self.left if each not in due]
+        return len(due)
+
+
 def test_expiring_goes_on_until_nothing_more_is_due() -> None:
-    counts = [100, 100, 3, 0]
-    expiring(lambda: counts.pop(0)).work(never)
-    assert counts == []
+    holds = Due(1, 2, 3, 4, 5)
+    expiring("holds", due=holds.oldest, end=holds.end).work(never)
+    assert holds.left == []
 
 
 def test_expiring_stops_when_it_is_told_to() -> None:
-    counts, told = [100, 100], [False, True]
-    expiring(lambda: counts.pop(0)).work(lambda: told.pop(0))
-    assert counts == [100]
+    holds, told = Due(1, 2, 3, 4), [False, True]
+    expiring("holds", due=holds.oldest, end=holds.end).work(lambda: told.pop(0))
+    assert holds.left == [3, 4]
+
+
+def test_what_cannot_be_ended_keeps_nothing_else_from_ending() -> None:
+    holds = Due(1, 2, 3, 4, broken=1)
+    expiring("holds", due=holds.oldest, end=holds.end).work(never)
+    assert holds.left == [1]
+
+
+def test_a_database_that_is_away_is_not_asked_for_each_by_itself() -> None:
+    asked: list[Sequence[int]] = []
+
+    def end(due: Sequence[int]) -> int:
+        asked.append(due)
+        raise DatabaseUnavailable("away")
+
+    with pytest.raises(DatabaseUnavailable):
+        expiring("holds", due=lambda: [1, 2], end=end).work(never)
+    assert asked == [[1, 2]]
 
 
 def test_forgetting_deletes_answers_until_none_is_old_and_audits_of_before_ninety_days() -> None:

@@ -37,7 +37,7 @@ from shared.events import (
     WalletCredited,
     WalletDebited,
 )
-from shared.ids import AppId, parse_public_id
+from shared.ids import AppId, parse_public_id, spend_id
 from shared.money import AMOUNT_MAX
 from tests.support.ledger import (
     ALICE,
@@ -349,7 +349,8 @@ def test_a_hold_ends_once(books: PlainBooks, first: Any, state: str, again: Any,
     hold = held(books, 130)
     batches = [[first(GAME, hold), again(GAME, hold)]] if together else [[first(GAME, hold)], [again(GAME, hold)]]
     outcomes = [outcome for batch in batches for outcome in books.ask(*batch)]
-    assert outcomes[1] == Refused("hold-not-open", f"the hold is {state}", {"state": state})
+    became = {"spend_id": spend_id(spend)} if (spend := next(iter(books.spends), None)) else {}
+    assert outcomes[1] == Refused("hold-not-open", f"the hold is {state}", {"state": state, **became})
     assert (books.account().held, len(books.spends)) == (0, 1 if state == "captured" else 0)
 
 
