@@ -31,7 +31,10 @@ class Line:
 @click.argument("subject")
 @json_option
 def command(subject: str, as_json: bool) -> None:
-    """Every event of a purchase (`pur_…`), oldest first: when, what followed, and what is still to be delivered."""
+    """Every event of a purchase (`pur_…`), spend (`spd_…`), hold (`hld_…`) or grant (`grt_…`), oldest first.
+
+    When, what followed, and what is still to be delivered. A request for a refund is in its purchase's.
+    """
     with database() as run:
         lines = run(lambda connection: _lines(connection, subject))
     if not lines:

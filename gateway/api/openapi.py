@@ -65,7 +65,7 @@ _ERRORS: Final = {
 }
 _NO_ANSWER: Final = """\
 Something is away, or has not answered in time: whether it was done is not known. Send the same once more, with the same
-key. See `Retry-After`."""
+key if it has one. See `Retry-After`."""
 _GOOD: Final = {200: "Done.", 201: "Done: this is new.", 202: "Taken in, durably; it goes on from here."}
 
 

@@ -58,13 +58,13 @@ class Route:
 
 _REUSED: Final = "`idempotency-key-reused`: the key came before, with another body."
 _INSUFFICIENT: Final = "`insufficient-funds`: `available` says how much of `currency` there is."
-_OUT_OF_RANGE: Final = "`balance-out-of-range`: a balance would leave ±(2⁵³ - 1)."
+_OUT_OF_RANGE: Final = "`balance-out-of-range`: a balance in `currency` would leave ±(2⁵³ - 1)."
 _NOT_REVERSIBLE: Final = "`spend-not-reversible`: `reversible` says how much of it is left to give back."
 _NOT_OPEN: Final = "`hold-not-open`: `state` says what became of it, `spend_id` which spend if it was captured."
 _TOO_SMALL: Final = "`hold-too-small`: `amount` says how much it holds."
 _NOT_ELIGIBLE: Final = (
-    "`refund-not-eligible`: `reason` is `not_offered`, `not_completed`, `already_refunded`, `window_passed` or "
-    "`spent_too_much`."
+    "`refund-not-eligible`: `reason` is `not_offered`, `not_completed`, `already_refunded`, `window_passed` (with "
+    "`window_days` and `purchased_at`) or `spent_too_much` (with `spent_percent_max` and `spent_percentage_milli`)."
 )
 
 ROUTES: Final = (
