@@ -33,9 +33,17 @@ def _storable(text: str) -> str:
     return text
 
 
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is blank")
+    return text
+
+
 Positive = Annotated[int, Field(ge=1, le=AMOUNT_MAX)]
 Label = Annotated[str, Field(max_length=LABEL_LENGTH_MAX), AfterValidator(_storable)]
-Reason = Annotated[str, Field(min_length=1, max_length=REASON_LENGTH_MAX), AfterValidator(_storable)]
+Reason = Annotated[
+    str, Field(min_length=1, max_length=REASON_LENGTH_MAX), AfterValidator(_storable), AfterValidator(_says_something)
+]
 
 
 class WalletBody(BaseModel):

@@ -180,7 +180,8 @@ def _answer(
     """What the caller is told, and what was done about it (None: it was, before)."""
     key = _key_of(command, account)
     if account is None:
-        outcome: Outcome = Refused("not-found", "there is no such thing")
+        what = "spend" if isinstance(command.request, ReverseSpend) else "hold"
+        outcome: Outcome = Refused("not-found", f"there is no such {what}")
     elif key is not None and (before := given.get(key)) is not None:
         if before.body_sha256 == _digest(command.key):
             return Answer(before.status, before.document, replayed=True), None

@@ -31,7 +31,7 @@ Reference = Annotated[
     ),
 ]
 Item = Annotated[str, Field(max_length=REFERENCE_LENGTH_MAX, description="What the currency is spent on.")]
-Reason = Annotated[str, Field(min_length=1, max_length=REASON_LENGTH_MAX)]
+Reason = Annotated[str, Field(min_length=1, max_length=REASON_LENGTH_MAX, pattern=r"\S")]
 
 
 # ---- what comes in ----------------------------------------------------------------------------------------------

@@ -155,6 +155,7 @@ def test_where_nothing_has_to_be_said_the_body_may_be_left_out(client: FlaskClie
         (GRANTS, {**APOLOGY, "currency": "rubies"}, "currency"),
         (GRANTS, GEMS_5, "reason"),
         (GRANTS, {**APOLOGY, "reason": ""}, "reason"),
+        (GRANTS, {**APOLOGY, "reason": " \t"}, "reason"),
         (GRANTS, {**APOLOGY, "reason": "x" * 501}, "reason"),
         (GRANTS, {**APOLOGY, "reason": "a\0b"}, "reason"),
         (GRANTS, {**APOLOGY, "reason": None}, "reason"),
