@@ -88,7 +88,7 @@ select app, environment, user_id from {_WALLET_KEYS}
 _LOCK_WALLETS = f"""
 select app, environment, user_id, id, version
   from ledger.wallet join {_WALLET_KEYS} using (app, environment, user_id)
- order by case when mod(pg_backend_pid(), 2) = 0 then id else -id end for update of wallet
+ order by id for update of wallet
 """
 
 _ACCOUNT_KEYS = (
