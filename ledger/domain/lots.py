@@ -49,8 +49,8 @@ class Lot:
 class Portion:
     """What a debit came from: a lot (`own`: of the purchase that is refunded), what is owed, or what was written off.
 
-    `returned` of it was given back; `settled` of what was owed was paid or written off since. `left` is the rest.
-    `own_lots` are those of the purchase whose refund left something owing: they may yet come to pay it.
+    `returned` of it was given back; `settled` of what was owed or written off was paid (or written off) since. `left`
+    is the rest. `own_lots` are those of the purchase whose refund found too little: they may yet come to pay it.
     """
 
     transfer_id: TransferId
@@ -92,6 +92,8 @@ class LotsWanted:
     transactions  store transactions whose refunds may be given back
     transfers     other debits that may be given back
     holds         holds that may end
+    indebted      accounts that owe something
+    forgiven      accounts whose refunds may have written something off that is to be taken after all
     """
 
     oldest: Mapping[AccountId, int] = field(default_factory=dict)
@@ -100,14 +102,15 @@ class LotsWanted:
     transfers: frozenset[TransferId] = frozenset()
     holds: frozenset[UUID] = frozenset()
     indebted: frozenset[AccountId] = frozenset()
+    forgiven: frozenset[AccountId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class LotsFound:
     """The lots that were wanted, with all portions of the debits that may be given back, and all that is owed.
 
-    `refunds`: the debits of each store transaction's refunds, oldest first. `last_positions`: of the debits that owe,
-    where their portions end.
+    `refunds`: the debits of each store transaction's refunds, oldest first. `last_positions`: of the debits that are
+    not wholly paid, where their portions end.
     """
 
     lots: Sequence[Lot] = ()
@@ -176,7 +179,7 @@ class Lots:
             self._add(transfer_id, "owed", owed, own_lots=tuple(own))
             self.owed += owed
         if missing > owed:
-            self._add(transfer_id, "written_off", missing - owed)
+            self._add(transfer_id, "written_off", missing - owed, own_lots=tuple(own))
         return Taken(from_wallet=amount - missing + owed, written_off=missing - owed)
 
     def give_back(self, transfers: Sequence[TransferId], amount: int) -> Taken:
@@ -248,10 +251,23 @@ class Lots:
         for portion in self._debts() if excess else ():
             if used := min(rest, portion.left):
                 self._change(replace(portion, settled=portion.settled + used))
-                self._add(portion.transfer_id, "written_off", used)
+                self._add(portion.transfer_id, "written_off", used, own_lots=portion.own_lots)
                 rest -= used
         self.owed -= excess
         return excess
+
+    def collect(self, amount: int, *, spent: TransferId, since: UUID) -> int:
+        """So much of a spend was given back. What refunds since the moment that it was made have written off, for it
+        was spent, they take after all of what came back, the oldest refund first. How much they took.
+        """
+        rest = amount
+        for portion in self._written_off(since):
+            wanted = min(rest, portion.left)
+            missing = self._take(portion.transfer_id, self._used_by(spent), wanted, own=portion.own_lots)
+            if missing < wanted:
+                self._change(replace(portion, settled=portion.settled + wanted - missing))
+                rest -= wanted - missing
+        return amount - rest
 
     def remaining(self, versions: Iterable[int]) -> int:
         """What may be used of these lots."""
@@ -296,6 +312,16 @@ class Lots:
         """What is owed, the oldest first: ids of transfers are ordered by time."""
         owed = [portion for portion in self._portions.values() if portion.source == "owed" and portion.left]
         return sorted(owed, key=lambda portion: portion.key)
+
+    def _written_off(self, since: UUID) -> list[Portion]:
+        """What refunds after that moment have written off, the oldest first."""
+        portions = [each for each in self._portions.values() if each.source == "written_off" and each.left]
+        return sorted((each for each in portions if each.transfer_id > since), key=lambda portion: portion.key)
+
+    def _used_by(self, transfer_id: TransferId) -> list[int]:
+        """The lots that a debit came from, the oldest first."""
+        portions = (each for each in self._portions.values() if each.transfer_id == transfer_id)
+        return sorted({each.lot_version for each in portions if each.lot_version is not None})
 
     def _newest_first(self, transfers: Sequence[TransferId]) -> list[Portion]:
         age = {transfer_id: place for place, transfer_id in enumerate(transfers)}

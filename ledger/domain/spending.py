@@ -180,8 +180,16 @@ class Counter:
         cause = replace(self._cause_of(command, spend, event_id), reverses=TransferId(spend.id))
         self._batch.transfer("spend_reversal", cause, spend.account, amount, "sink")
         self._batch.lots(spend.account).give_back([TransferId(spend.id)], amount)
+        self._collect(spend, amount, replace(cause, reverses=None, actor=LEDGER_ITSELF))
         self._keep_spend(reversed_)
         return self._spend_done(reversed_)
+
+    def _collect(self, spend: PostedSpend, amount: int, cause: Cause) -> None:
+        """What a refund wrote off because this was spent is taken after all."""
+        lots = self._batch.lots(spend.account)
+        taken_at = spend.id if spend.hold is None else spend.hold  # a hold took it before it was spent
+        if collected := lots.collect(amount, spent=TransferId(spend.id), since=taken_at):
+            self._batch.transfer("write_off", cause, spend.account, -collected, "write_off")
 
     def _post_spend(self, command: Command, spend: PostedSpend) -> None:
         word = SpendPosted(

@@ -133,9 +133,9 @@ def _touched(command: Command, account: AccountKey | None) -> list[AccountKey]:
     if account is None:
         return []
     match command.request:
-        case Spend() | ReverseSpend():
+        case Spend():
             return [account, account.house("sink")]
-        case CaptureHold():
+        case ReverseSpend() | CaptureHold():
             return [account, account.house("sink"), account.house("write_off")]
         case Grant():
             return [account, account.house("goodwill")]
@@ -166,6 +166,11 @@ def _wanted(
             each.id for each in standing.holds.values() if each.state == "open" and each.account in locked.accounts
         ),
         indebted=frozenset(account.id for account in locked.accounts.values() if account.owed),
+        forgiven=frozenset(
+            locked.accounts[account].id
+            for command, account in zip(commands, accounts, strict=True)
+            if account is not None and isinstance(command.request, ReverseSpend)
+        ),
     )
 
 

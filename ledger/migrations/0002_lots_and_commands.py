@@ -101,8 +101,9 @@ create table ledger.lot (
 create index lot_open on ledger.lot (account_id, version) where remaining > 0;
 
 -- What a debit came from: a lot (`own`: of the very purchase that is refunded), what the wallet was left owing, or what
--- was written off. `returned` was given back since; of what was owed, `settled` was paid from later lots (which are
--- portions of the same debit then) or written off, and `own_lots` are those of the very purchase, which may yet pay.
+-- was written off. `returned` was given back since; of what was owed or written off, `settled` was paid from lots that
+-- came later (they are portions of the same debit then), or of what was owed written off; `own_lots` are those of the
+-- very purchase, which may yet pay.
 create table ledger.portion (
     transfer_id uuid     not null,
     account_id  bigint   not null,
@@ -117,12 +118,14 @@ create table ledger.portion (
     primary key (transfer_id, account_id, position),
     check (returned + settled <= amount),
     check ((source = 'lot') = (lot_version is not null)),
-    check (source = 'owed' or settled = 0)
+    check (source <> 'lot' or settled = 0)
 ) with (fillfactor = 70);
 
 create index portion_of_lot on ledger.portion (account_id, lot_version) where lot_version is not null;
 create index portion_owed on ledger.portion (account_id, transfer_id)
     where source = 'owed' and returned + settled < amount;
+create index portion_written_off on ledger.portion (account_id, transfer_id)
+    where source = 'written_off' and returned + settled < amount;
 """
 
 COMMANDS = """

@@ -80,7 +80,7 @@ rule (kind, types, houses) as (values
     ('spend', array['spend.posted'], array['sink']),
     ('spend_reversal', array['spend.reversed'], array['sink']),
     ('grant', array['grant.posted'], array['goodwill']),
-    ('write_off', array['hold.ended'], array['write_off']))"""
+    ('write_off', array['hold.ended', 'spend.reversed'], array['write_off']))"""
 
 _TRANSFERS = Walk(
     name="transfers",

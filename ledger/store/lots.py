@@ -58,17 +58,18 @@ select transfer.app, transfer.store, transfer.environment, transfer.transaction_
 
 _PORTIONS = f"select {_PORTION} from ledger.portion where transfer_id = any(%(ids)s::uuid[])"
 
-# What a debit still owes, and how many portions it has by now: what pays it goes on from there.
-_OWED = f"""
+# What a debit has not come by yet, and how many portions it has by now: what pays it goes on from there.
+_UNPAID = f"""
 select {_PORTION}, last.position
   from ledger.portion
  cross join lateral (
        select position from ledger.portion as other
         where (other.transfer_id, other.account_id) = (portion.transfer_id, portion.account_id)
         order by position desc limit 1) as last
- where portion.account_id = any(%(ids)s::bigint[])
-   and portion.source = 'owed' and portion.returned + portion.settled < portion.amount
+ where portion.account_id = any(%(ids)s::bigint[]) and portion.returned + portion.settled < portion.amount
 """
+_OWED = f"{_UNPAID} and portion.source = 'owed'"
+_WRITTEN_OFF = f"{_UNPAID} and portion.source = 'written_off'"
 
 _RESERVATIONS = """
 select hold_id, position, account_id, lot_version, amount
@@ -113,7 +114,11 @@ def load_lots(connection: Connection, wanted: LotsWanted) -> LotsFound:
     refunds = _refunds(connection, wanted.transactions)
     debits = [*wanted.transfers, *(transfer for of_one in refunds.values() for transfer in of_one)]
     portions = [_portion(row) for row in _with_ids(connection, _PORTIONS, debits)]
-    owed = [(_portion(row[:-1]), row[-1]) for row in _with_ids(connection, _OWED, wanted.indebted)]
+    unpaid = [
+        (_portion(row[:-1]), row[-1])
+        for statement, accounts in ((_OWED, wanted.indebted), (_WRITTEN_OFF, wanted.forgiven))
+        for row in _with_ids(connection, statement, accounts)
+    ]
     reservations = [_reservation(row) for row in _with_ids(connection, _RESERVATIONS, wanted.holds)]
     named = {
         *wanted.lots,
@@ -124,9 +129,9 @@ def load_lots(connection: Connection, wanted: LotsWanted) -> LotsFound:
     return LotsFound(
         lots=list(lots.values()),
         portions=list(
-            {(each.account_id, each.key): each for each in [*portions, *(each for each, _ in owed)]}.values()
+            {(each.account_id, each.key): each for each in [*portions, *(each for each, _ in unpaid)]}.values()
         ),
-        last_positions={(each.transfer_id, each.account_id): last for each, last in owed},
+        last_positions={(each.transfer_id, each.account_id): last for each, last in unpaid},
         reservations=reservations,
         refunds=refunds,
     )

@@ -247,7 +247,7 @@ _FAULTS = {
             select app, environment, currency, sum(balance) as balance from ledger.account where kind = 'write_off'
              group by app, environment, currency) as house
           full join (
-            select app, environment, currency, sum(amount - returned) as amount
+            select app, environment, currency, sum(amount - returned - settled) as amount
               from ledger.portion join ledger.account on account.id = account_id where source = 'written_off'
              group by app, environment, currency) as debits using (app, environment, currency)
          where coalesce(house.balance, 0) + coalesce(debits.amount, 0) <> 0""",

@@ -185,6 +185,7 @@ class Spend:
     account_name: tuple[Place, str, str]
     debit: Debit
     amount: int
+    refunds_before: int
     reversed: int = 0
 
 
@@ -195,6 +196,7 @@ class Hold:
     reserved: Taken
     amount: int
     expires_at: datetime
+    refunds_before: int
     state: str = "open"
     captured: int = 0
     spend: UUID | None = None
@@ -303,14 +305,16 @@ class LedgerModel:
             return refusal
         account, debit = self.account(place, user, currency), Debit()
         account.take(debit, amount, account.lots)
-        self._spent(name, (place, user, currency), debit, amount)
+        self._spent(name, (place, user, currency), debit, amount, refunds_before=len(account.debits))
         return None
 
-    def _spent(self, name: UUID, account_name: tuple[Place, str, str], debit: Debit, amount: int) -> None:
+    def _spent(
+        self, name: UUID, account_name: tuple[Place, str, str], debit: Debit, amount: int, *, refunds_before: int
+    ) -> None:
         place, _, currency = account_name
         self.accounts[account_name].book("spend", -amount)
         self.house[place, "sink", currency] += amount
-        self.spends[name] = Spend(self.accounts[account_name], account_name, debit, amount)
+        self.spends[name] = Spend(self.accounts[account_name], account_name, debit, amount, refunds_before)
 
     def reverse_spend(self, name: UUID, amount: int | None) -> Refusal | None:
         spend = self.spends[name]
@@ -319,12 +323,26 @@ class LedgerModel:
         if not 1 <= amount <= reversible:
             return Refusal("spend-not-reversible", {"reversible": reversible})
         spend.reversed += amount
+        came_from = [lot for lot in spend.account.lots if any(lot is used for used, _ in spend.debit.taken)]
         spend.account.put_back([spend.debit], amount)
         spend.account.book("spend_reversal", amount)
         spend.account.pay_what_is_owed()
         place, _, currency = spend.account_name
         self.house[place, "sink", currency] -= amount
+        self._take_what_was_written_off(spend, amount, came_from)
         return None
+
+    def _take_what_was_written_off(self, spend: Spend, amount: int, came_from: list[Lot]) -> None:
+        """What refunds after the spend wrote off, because it was spent, they take of what came back of it."""
+        account, (place, _, currency) = spend.account, spend.account_name
+        rest = amount
+        for debit in account.debits[spend.refunds_before :]:
+            wanted = min(rest, debit.written_off)
+            taken = wanted - account.take(debit, wanted, came_from)
+            debit.written_off -= taken
+            rest -= taken
+        account.book("write_off", rest - amount)
+        self.house[place, "write_off", currency] += amount - rest
 
     def hold(
         self, name: UUID, place: Place, user: str, currency: str, amount: int, *, expires_at: datetime
@@ -340,7 +358,7 @@ class LedgerModel:
                 lot.held += part
                 reserved.append((lot, part))
                 rest -= part
-        self.holds[name] = Hold(account, (place, user, currency), reserved, amount, expires_at)
+        self.holds[name] = Hold(account, (place, user, currency), reserved, amount, expires_at, len(account.debits))
         return None
 
     def capture(self, name: UUID, amount: int | None, *, spend: UUID, now: datetime) -> Refusal | None:
@@ -361,7 +379,7 @@ class LedgerModel:
                 debit.taken.append((lot, captured))
             rest -= captured
         hold.state, hold.captured, hold.spend = "captured", amount, spend
-        self._spent(spend, hold.account_name, debit, amount)
+        self._spent(spend, hold.account_name, debit, amount, refunds_before=hold.refunds_before)
         hold.account.pay_what_is_owed()
         self._write_off_what_nothing_covers(hold)
         return None

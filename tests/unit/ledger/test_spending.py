@@ -71,6 +71,12 @@ def bought(times: int, *, app: AppId = GAME) -> PlainBooks:
     return books
 
 
+def spend_uuid(public_id: str) -> UUID:
+    uuid = parse_public_id(public_id, prefix="spd")
+    assert uuid is not None
+    return uuid
+
+
 def the(outcome: Outcome) -> Any:
     """What was done; it was not refused."""
     assert not isinstance(outcome, Refused)
@@ -432,6 +438,42 @@ def test_what_was_written_off_when_a_hold_was_captured_comes_back_with_the_refun
     books.apply(refund_reversed(transaction("1", after_s=60), app=FLOOR_GAME))
     assert books.balances(app=FLOOR_GAME) == {GEMS: 20}
     assert (books.house("write_off"), books.house("issuance"), books.house("sink")) == (0, -100, 80)
+
+
+def test_what_was_written_off_because_it_was_spent_is_taken_when_the_spend_is_given_back() -> None:
+    """Or to buy, to spend, to be refunded and to have the spend reversed would leave the currency and the money."""
+    books = bought(1, app=FLOOR_GAME)
+    (spend,) = books.ask(Spend(FLOOR_WALLET, GEMS, 100))
+    books.apply(refunded(transaction("1"), app=FLOOR_GAME))
+    assert books.house("write_off") == -100
+    (outcome,) = books.ask(ReverseSpend(FLOOR_GAME, spend_uuid(the(spend).id), 30))
+    assert the(outcome).wallet.funds == funds(0)
+    assert said(books.said) == ["spend.reversed", "wallet.credited", "wallet.debited"]
+    (outcome,) = books.ask(ReverseSpend(FLOOR_GAME, spend_uuid(the(spend).id)))
+    assert the(outcome).wallet.funds == funds(0)
+    assert (books.house("write_off"), books.house("sink"), books.house("issuance")) == (0, 0, 0)
+    books.apply(refund_reversed(transaction("1", after_s=60), app=FLOOR_GAME))
+    assert books.balances(app=FLOOR_GAME) == {GEMS: 100}
+    assert books.lots(app=FLOOR_GAME) == [(100, 0, 0)]
+
+
+def test_what_was_spent_after_a_write_off_is_given_back_to_the_user() -> None:
+    books = bought(1, app=FLOOR_GAME)
+    books.ask(Spend(FLOOR_WALLET, GEMS, 100))
+    books.apply(refunded(transaction("1"), app=FLOOR_GAME))
+    books.apply(verified(transaction("2"), app=FLOOR_GAME))
+    (spend,) = books.ask(Spend(FLOOR_WALLET, GEMS, 100))
+    (outcome,) = books.ask(ReverseSpend(FLOOR_GAME, spend_uuid(the(spend).id)))
+    assert (the(outcome).wallet.funds, books.house("write_off")) == (funds(100), -100)
+
+
+def test_what_a_hold_had_set_aside_before_the_refund_is_taken_when_its_spend_is_given_back() -> None:
+    books = bought(1, app=FLOOR_GAME)
+    hold = held(books, 80, FLOOR_WALLET)
+    books.apply(refunded(transaction("1"), app=FLOOR_GAME))
+    (captured,) = books.ask(CaptureHold(FLOOR_GAME, hold))
+    (outcome,) = books.ask(ReverseSpend(FLOOR_GAME, spend_uuid(the(captured).spend_id)))
+    assert (the(outcome).wallet.funds, books.house("write_off")) == (funds(0), 0)
 
 
 # ---- goodwill ----------------------------------------------------------------------------------------------------
