@@ -335,11 +335,14 @@ def _lots(locked: Locked, found: LotsFound) -> dict[AccountKey, Lots]:
         for key, account in locked.accounts.items()
         if key.user_id is not None
     }
-    if found.lots or found.portions:
-        by_id = {each.account_id: each for each in lots.values()}
-        for lot in found.lots:
-            by_id[lot.key.account_id].load(lot)
-        for portion in found.portions:
+    # What was found may be of accounts that this batch leaves alone: a refund has portions in each of its currencies,
+    # and what is given back of it may be less than a unit in one of them.
+    by_id = {each.account_id: each for each in lots.values()}
+    for lot in found.lots:
+        if (of_account := by_id.get(lot.key.account_id)) is not None:
+            of_account.load(lot)
+    for portion in found.portions:
+        if (of_account := by_id.get(portion.account_id)) is not None:
             last = found.last_positions.get((portion.transfer_id, portion.account_id), 0)
-            by_id[portion.account_id].load_portion(portion, last_position=last)
+            of_account.load_portion(portion, last_position=last)
     return lots

@@ -239,6 +239,18 @@ def test_one_batch_refunds_reverses_and_refunds_again_what_earlier_ones_began(co
     assert faults(connection) == []
 
 
+def test_a_refund_that_is_lowered_by_less_than_a_unit_of_one_currency_gives_back_the_others(
+    connection: Connection,
+) -> None:
+    """551 gems and 7 coins: of 30 % and of 29 % of them, 2 coins are refunded."""
+    apply(connection, verified(transaction("1", product="bundle")))
+    apply(connection, refunded(transaction("1", product="bundle", after_s=60), milli=30_000))
+    assert balances_of(connection, ALICE) == {GEMS: 386, COINS: 5}
+    apply(connection, refunded(transaction("1", product="bundle", after_s=120), milli=29_000))
+    assert balances_of(connection, ALICE) == {GEMS: 392, COINS: 5}
+    assert faults(connection) == []
+
+
 def test_a_reversed_refund_pays_the_debt_of_another_one(connection: Connection) -> None:
     apply(connection, *purchases(2))
     apply(connection, refunded(transaction("2")))
