@@ -70,9 +70,13 @@ coverage: $(DEV_STAMP)  ## 100 % of the branches of the signature, receipt and n
 		tests/unit/shared/test_jws*.py tests/unit/verifier/domain tests/unit/verifier/test_oracle.py $(ARGS)
 	@$(BIN)/coverage report --data-file=$(VENV)/coverage --skip-covered --show-missing --fail-under=100
 
-.PHONY: proof-receipts
+.PHONY: proof-receipts proof-ledger
 proof-receipts: $(DEV_STAMP)  ## 1,000 receipts against a store that fails half of the time: all come to their right end, none twice
 	@PURSER_TEST_FAULTY_RECEIPTS=1000 $(BIN)/pytest tests/e2e/test_faulty_store.py $(ARGS)
+
+proof-ledger: $(DEV_STAMP)  ## the ledger against a model, step by step and in any order; 20,000 operations by 8 workers on few wallets
+	@PURSER_TEST_LEDGER_OPERATIONS=20000 $(BIN)/pytest tests/properties tests/integration/ledger/test_concurrency.py \
+	  --hypothesis-profile=full --timeout=7200 $(ARGS)
 
 .PHONY: compose-test
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine

@@ -99,13 +99,18 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._granted())
     @rule(data=st.data(), milli=st.sampled_from((ALL_OF_IT, ALL_OF_IT, 50_000, 33_333, 1, 0)))
-    def a_purchase_is_refunded_or_its_refund_reversed(self, data: st.DataObject, milli: int) -> None:
-        """By the newest statement that there is."""
-        (app, environment), name = data.draw(st.sampled_from(self._granted()), label="purchase")
-        newest = NEWER + len(self.statements)
-        fact = Fact(app, environment, int(name), "refunded" if milli else "reversed", milli or ALL_OF_IT, newest)  # type: ignore[arg-type]
+    def purchases_are_refunded_or_their_refunds_reversed(self, data: st.DataObject, milli: int) -> None:
+        """By the newest statement that there is; several at once, so that a wallet comes to have several debts."""
+        some = st.lists(st.sampled_from(self._granted()), min_size=1, max_size=4, unique=True)
+        newest = [self._newest(name, milli) for name in data.draw(some, label="purchases")]
+        self._tell([(event_of(fact), fact) for fact in newest])
+
+    def _newest(self, name: tuple[Place, str], milli: int) -> Fact:
+        (app, environment), number = name
+        moment = NEWER + len(self.statements)
+        fact = Fact(app, environment, int(number), "refunded" if milli else "reversed", milli or ALL_OF_IT, moment)  # type: ignore[arg-type]
         self.statements[fact.statement] = fact
-        self._tell([(event_of(fact), fact)])
+        return fact
 
     def _granted(self) -> list[tuple[Place, str]]:
         return [name for name, purchase in self.model.purchases.items() if purchase.lots]
@@ -313,7 +318,7 @@ def _name_of_spend(outcome: Outcome) -> UUID:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(7200)
 def test_the_books_are_the_models_after_every_step(engine: Engine) -> None:
     """In no run of random facts, requests, repetitions and waits does the ledger differ from the model."""
     bounds = settings(deadline=None, stateful_step_count=50, suppress_health_check=list(HealthCheck), phases=PHASES)

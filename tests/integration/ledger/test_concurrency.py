@@ -219,7 +219,7 @@ def _balances(connection: Connection) -> dict[Owner, int]:
 def _written_off(connection: Connection) -> dict[Owner, int]:
     """What each wallet was let off: by refunds (what they took of the house, and not of the wallet) and afterwards."""
     rows = connection.exec_driver_sql(
-        "select wallet.app, wallet.user_id, sum(amount - returned) as amount"
+        "select wallet.app, wallet.user_id, sum(amount - returned - settled) as amount"
         "  from ledger.portion join ledger.account on account.id = account_id"
         "  join ledger.wallet on wallet.id = wallet_id where source = 'written_off' group by wallet.app, wallet.user_id"
     )
