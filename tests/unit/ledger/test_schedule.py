@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import InvalidRequestError, ProgrammingError
+from structlog.testing import CapturingLogger
 
+from ledger import schedule
 from ledger.schedule import STOP_WITHIN_S, Job, Schedule, Stopped, auditing, expiring, forgetting
 from shared.bus.heartbeat import Heartbeat
 from shared.clock import ManualClock, SystemClock
@@ -216,10 +218,11 @@ def test_an_audit_that_is_told_to_stop_is_not_finished() -> None:
     assert (len(books.began), books.finished) == (1, {})
 
 
-def test_what_an_audit_finds_is_logged_as_errors(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_an_audit_finds_is_logged_as_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = CapturingLogger()
+    monkeypatch.setattr(schedule, "log", logger)
     books = ScriptedAudit({"entries": {"": page(problems=2)}})
     audit_job(books, ManualClock(NOW)).work(never)
-    logged = capsys.readouterr()
-    text = logged.out + logged.err
-    assert "not sound" in text
-    assert "transfer-sum" in text
+    unsound, *broken = logger.calls
+    assert (unsound.method_name, unsound.kwargs["problems"]) == ("error", 2)
+    assert [(call.method_name, call.kwargs["check"]) for call in broken] == [("error", "transfer-sum")] * 2
