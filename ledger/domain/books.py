@@ -158,3 +158,7 @@ class Locked:
 
     accounts: Mapping[AccountKey, Account]
     wallets: Mapping[WalletKey, Wallet]
+
+    def indebted(self) -> frozenset[AccountId]:
+        """Those that owe something: whatever becomes available in them pays it."""
+        return frozenset(account.id for account in self.accounts.values() if account.owed)

@@ -280,9 +280,11 @@ class Counter:
         self._post_spend(command, spend)
         self._batch.lots(hold.account).capture(TransferId(spend.id), self._reserved[hold.id], amount)
         became = replace(hold, spend=spend.id)
-        captured = self._end(became, "captured", captured=amount, actor=command.actor, trace_id=command.trace_id)
-        self._forgive(captured, command)
-        return self._hold_done(captured, spend=spend.public_id)
+        captured, event_id = self._end(
+            became, "captured", captured=amount, actor=command.actor, trace_id=command.trace_id
+        )
+        self._forgive(captured, event_id, trace_id=command.trace_id)
+        return self._hold_done(captured)
 
     def _release(self, command: Command, request: ReleaseHold) -> Outcome:
         hold = self._known_holds[request.hold]
@@ -293,7 +295,8 @@ class Counter:
     def release(self, hold: Hold, state: HoldState, *, actor: str, trace_id: str) -> Hold:
         """What an open hold set aside is free again; the hold as it ends."""
         self._batch.lots(hold.account).release(self._reserved[hold.id])
-        return self._end(hold, state, captured=0, actor=actor, trace_id=trace_id)
+        ended, _ = self._end(hold, state, captured=0, actor=actor, trace_id=trace_id)
+        return ended
 
     def _not_open(self, hold: Hold, trace_id: str) -> Refused | None:
         """A hold whose time is over ends now, if nobody has come by to end it yet."""
@@ -304,7 +307,8 @@ class Counter:
         became = {} if hold.spend is None else {"spend_id": spend_id(hold.spend)}  # for whoever missed the answer
         return Refused("hold-not-open", f"the hold is {hold.state}", {"state": hold.state, **became})
 
-    def _end(self, hold: Hold, state: HoldState, *, captured: int, actor: str, trace_id: str) -> Hold:
+    def _end(self, hold: Hold, state: HoldState, *, captured: int, actor: str, trace_id: str) -> tuple[Hold, EventId]:
+        """The hold as it ends, and the event that says so."""
         assert state != "open"
         ended = replace(hold, state=state, captured=captured)
         word = HoldEnded(
@@ -316,22 +320,20 @@ class Counter:
             state=state,
             actor=actor,
         )
-        self._say(word, hold.public_id, hold.wallet, trace_id)
+        event_id = self._say(word, hold.public_id, hold.wallet, trace_id)
         self._keep_hold(ended)
-        return ended
+        return ended, event_id
 
     def _keep_hold(self, hold: Hold) -> None:
         self._known_holds[hold.id] = self.holds[hold.id] = hold
 
-    def _forgive(self, hold: Hold, command: Command) -> None:
+    def _forgive(self, hold: Hold, event_id: EventId, *, trace_id: str) -> None:
         """Where nothing may be owed, a refund left owing what was held. Now that it is spent, it is written off."""
         if self._debt_of(hold.wallet) == "negative" or not (excess := self._batch.lots(hold.account).forgive()):
             return
-        ended = self._batch.drafts[-1]  # that the hold was captured: it is what this follows from
-        assert ended.id is not None
         cause = Cause(
-            event_id=ended.id,
-            trace_id=command.trace_id,
+            event_id=event_id,
+            trace_id=trace_id,
             wallet=hold.wallet,
             subject=hold.public_id,
             reference=hold.reference,
@@ -433,7 +435,7 @@ class Counter:
             hold_id=None if spend.hold is None else hold_id(spend.hold),
         )
 
-    def _hold_done(self, hold: Hold, *, spend: SpendId | None = None) -> HoldDone:
+    def _hold_done(self, hold: Hold) -> HoldDone:
         return HoldDone(
             id=hold.public_id,
             user_id=hold.wallet.user_id,
@@ -446,5 +448,5 @@ class Counter:
             reference=hold.reference,
             created_at=hold.created_at,
             wallet=self._after(hold.account),
-            spend_id=spend,
+            spend_id=None if hold.spend is None else spend_id(hold.spend),
         )

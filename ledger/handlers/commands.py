@@ -72,12 +72,7 @@ def execute(
     standing = _standing(commands, commissions)  # again: their accounts are locked now
     found = books.load_lots(_wanted(commands, accounts, standing, locked))
     batch = Batch(locked=locked, found=found, new_id=new_id, now=now)
-    counter = Counter(
-        batch=batch,
-        standing=replace(standing, reservations=reservations_by_hold(found)),
-        debt_of=lambda wallet: debt_policy(apps, wallet),
-        new_id=new_id,
-    )
+    counter = counter_on(batch, standing, found=found, apps=apps, new_id=new_id)
     told = [
         _answer(command, account, counter=counter, given=given, render=render)
         for command, account in zip(commands, accounts, strict=True)
@@ -89,16 +84,23 @@ def execute(
     return Executed([answer for answer, _ in told], posting.drafts)
 
 
-def debt_policy(apps: Apps, wallet: WalletKey) -> Debt:
+def counter_on(
+    batch: Batch, standing: Standing, *, found: LotsFound, apps: Apps, new_id: Callable[[], UUID]
+) -> Counter:
+    """Where requests are carried out on a batch, with what was found of the lots of their holds."""
+    reserved = replace(standing, reservations=_by_hold(found.reservations))
+    return Counter(batch=batch, standing=reserved, debt_of=lambda wallet: _debt_policy(apps, wallet), new_id=new_id)
+
+
+def _debt_policy(apps: Apps, wallet: WalletKey) -> Debt:
     """What the app does about a refund that its user cannot give back; an app that is gone lets nobody off."""
     app = apps.by_id.get(wallet.app)
     return "negative" if app is None else app.wallet.debt
 
 
-def reservations_by_hold(found: LotsFound) -> dict[UUID, list[Reservation]]:
-    """What each hold has reserved."""
+def _by_hold(reservations: Sequence[Reservation]) -> dict[UUID, list[Reservation]]:
     grouped: dict[UUID, list[Reservation]] = {}
-    for reservation in found.reservations:
+    for reservation in reservations:
         grouped.setdefault(reservation.hold_id, []).append(reservation)
     return grouped
 
@@ -165,7 +167,7 @@ def _wanted(
         holds=frozenset(
             each.id for each in standing.holds.values() if each.state == "open" and each.account in locked.accounts
         ),
-        indebted=frozenset(account.id for account in locked.accounts.values() if account.owed),
+        indebted=locked.indebted(),
         forgiven=frozenset(
             locked.accounts[account].id
             for command, account in zip(commands, accounts, strict=True)

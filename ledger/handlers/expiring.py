@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from ledger.domain.lots import LotsWanted
 from ledger.domain.postings import Batch
-from ledger.domain.spending import LEDGER_ITSELF, Counter, Hold
-from ledger.handlers.commands import debt_policy, reservations_by_hold
+from ledger.domain.spending import LEDGER_ITSELF, Hold
+from ledger.handlers.commands import counter_on
 from ledger.handlers.ports import Books, Commissions
 from shared.apps import Apps
 from shared.events import Draft
@@ -50,16 +50,11 @@ def expire_holds(
     found = books.load_lots(
         LotsWanted(
             holds=frozenset(hold.id for hold in open_holds),
-            indebted=frozenset(account.id for account in locked.accounts.values() if account.owed),
+            indebted=locked.indebted(),
         )
     )
     batch = Batch(locked=locked, found=found, new_id=new_id, now=now)
-    counter = Counter(
-        batch=batch,
-        standing=replace(standing, reservations=reservations_by_hold(found)),
-        debt_of=lambda wallet: debt_policy(apps, wallet),
-        new_id=new_id,
-    )
+    counter = counter_on(batch, standing, found=found, apps=apps, new_id=new_id)
     for hold in open_holds:
         counter.release(hold, "expired", actor=LEDGER_ITSELF, trace_id=new_trace())
     posting = batch.result()

@@ -92,7 +92,7 @@ def _wanted(
         lots=frozenset(own),
         transactions=frozenset(given_back),
         holds=holds,
-        indebted=frozenset(account.id for account in locked.accounts.values() if account.owed),
+        indebted=locked.indebted(),
     )
 
 

@@ -33,8 +33,8 @@ from ledger.domain.refund_requests import (
     why_not,
     word_of,
 )
-from ledger.domain.spending import LEDGER_ITSELF, Counter, Hold, Standing
-from ledger.handlers.commands import debt_policy, reservations_by_hold
+from ledger.domain.spending import LEDGER_ITSELF, Hold, Standing
+from ledger.handlers.commands import counter_on
 from ledger.handlers.expiring import EXPIRED_AT_ONCE_MAX, Expired
 from ledger.handlers.ports import Books, Commissions, Requests
 from shared.apps import Apps
@@ -139,7 +139,7 @@ def ask(
     )
     batch = purchase.batch
     batch.drafts.append(_draft(request, now=now, trace_id=asked.trace_id))
-    counter = _counter(batch, Standing(), apps=apps, new_id=new_id)
+    counter = counter_on(batch, Standing(), found=LotsFound(), apps=apps, new_id=new_id)
     for hold in _holds_for(request, new_id=new_id):
         counter.place(hold, actor=asked.actor, trace_id=asked.trace_id, lots=known.lots[hold.currency])
     posting = batch.result()
@@ -262,8 +262,8 @@ class Settlement:
         self._open = dict(opened.requests)
         self._holds = opened.holds
         self._ended: list[RefundRequest] = []
-        standing = Standing(holds={hold.id: hold for hold in opened.holds}, reservations=reservations_by_hold(found))
-        self._counter = _counter(batch, standing, apps=apps, new_id=new_id)
+        standing = Standing(holds={hold.id: hold for hold in opened.holds})
+        self._counter = counter_on(batch, standing, found=found, apps=apps, new_id=new_id)
 
     def settle(self, event: Event[Fact], decision: Decision) -> None:
         """Ends the open request that the fact answers, if it does."""
@@ -311,7 +311,7 @@ def expire_requests(
     found = books.load_lots(
         LotsWanted(
             holds=opened.hold_ids(),
-            indebted=frozenset(account.id for account in locked.accounts.values() if account.owed),
+            indebted=locked.indebted(),
         )
     )
     batch = Batch(locked=locked, found=found, new_id=new_id, now=now)
@@ -326,10 +326,6 @@ def expire_requests(
 
 
 # ---- what they share ---------------------------------------------------------------------------------------------
-
-
-def _counter(batch: Batch, standing: Standing, *, apps: Apps, new_id: Callable[[], UUID]) -> Counter:
-    return Counter(batch=batch, standing=standing, debt_of=lambda wallet: debt_policy(apps, wallet), new_id=new_id)
 
 
 def _draft(request: RefundRequest, *, now: datetime, trace_id: str, causation_id: EventId | None = None) -> Draft:
