@@ -83,9 +83,11 @@ class WaitingRoom:
 
     def _enter(self, awaited: Awaited, guest: threading.Event) -> None:
         with self._lock:
+            if self._closed.is_set():  # it took its seat while everybody else was sent away
+                guest.set()
             self._guests[awaited].append(guest)
             self._occupied.set()
-            if self._thread is None:
+            if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(target=self._attend, name="waiting-room", daemon=True)
                 self._thread.start()
         self._sleeper.interrupt()  # it may have become final before the listening began: look once more

@@ -179,3 +179,10 @@ def test_a_room_has_so_many_seats_and_sends_everybody_away_when_it_closes(
 
 def test_a_seat_is_free_again_when_its_guest_has_gone(room: WaitingRoom) -> None:
     assert [sit(room, 0) for _ in range(3 * SEATS)] == [True] * 3 * SEATS
+
+
+def test_who_comes_when_the_room_has_closed_does_not_wait(room: WaitingRoom) -> None:
+    room.close()
+    began = SystemClock().monotonic()
+    assert sit(room, 60)
+    assert SystemClock().monotonic() - began < 15
