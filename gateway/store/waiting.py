@@ -83,14 +83,15 @@ class WaitingRoom:
 
     def _enter(self, awaited: Awaited, guest: threading.Event) -> None:
         with self._lock:
+            self._guests[awaited].append(guest)
             if self._closed.is_set():  # it took its seat while everybody else was sent away
                 guest.set()
-            self._guests[awaited].append(guest)
+                return
             self._occupied.set()
-            if self._thread is None and not self._closed.is_set():
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._attend, name="waiting-room", daemon=True)
                 self._thread.start()
-        self._sleeper.interrupt()  # it may have become final before the listening began: look once more
+            self._sleeper.interrupt()  # it may have become final before the listening began: look once more
 
     def _leave(self, awaited: Awaited, guest: threading.Event) -> None:
         with self._lock:
