@@ -9,16 +9,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.apps import first_problem
 from shared.events import ProductType
-from shared.ids import AppId
+from shared.ids import AppId, EntitlementId
 from shared.money import AMOUNT_MAX, Amount, CurrencyId
-
-EntitlementId = NewType("EntitlementId", str)
 
 QUANTITY_MAX = 10
 """Apple: the largest quantity of one purchase (StoreKit, SKPayment.quantity)."""
@@ -49,7 +47,9 @@ class RefundPolicy(_Strict):
 class Product(_Strict):
     """One product of one app: its type in the store, and what each unit of it gives.
 
-    `refund_requests` is a policy of its own, or false: never; without it the catalogue's applies.
+    `days` is how long one of a non-renewing product lasts: the store does not say. Of what was bought before
+    `grants_from` no currency is granted: another system has done so. `refund_requests` is a policy of its own, or
+    false: never; without it the catalogue's applies.
     """
 
     id: str
@@ -59,6 +59,8 @@ class Product(_Strict):
     group: str | None = None
     grants: dict[CurrencyId, Annotated[int, Field(ge=1, le=AMOUNT_MAX // QUANTITY_MAX)]] = {}
     entitlements: tuple[EntitlementId, ...] = ()
+    days: Annotated[int, Field(ge=1, le=3660)] | None = None
+    grants_from: AwareDatetime | None = None
     refund_requests: RefundPolicy | Literal[False] | None = None
 
     def granted(self, quantity: int) -> list[Amount]:
@@ -131,6 +133,12 @@ def _check(product: Product, parsed: _File) -> None:
         raise CatalogInvalid(f"product {product.id!r} is bought once and restored at will, so it cannot grant currency")
     if product.type == "auto_renewable" and product.group is None:
         raise CatalogInvalid(f"product {product.id!r} renews, so it needs its subscription `group`")
+    if product.type == "consumable" and product.entitlements:
+        raise CatalogInvalid(f"product {product.id!r} is used up, so it gives no entitlement; a non_renewing one may")
+    if product.type != "non_renewing" and product.days is not None:
+        raise CatalogInvalid(f"product {product.id!r} is {product.type}, so it lasts no `days` of its own")
+    if product.type == "non_renewing" and product.entitlements and product.days is None:
+        raise CatalogInvalid(f"product {product.id!r} gives entitlements for a time, so it needs its `days`")
 
 
 def load_catalog(path: Path) -> Catalog:

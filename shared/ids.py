@@ -25,6 +25,8 @@ SpendId = NewType("SpendId", str)
 HoldId = NewType("HoldId", str)
 GrantId = NewType("GrantId", str)
 RefundRequestId = NewType("RefundRequestId", str)
+SubscriptionId = NewType("SubscriptionId", str)
+EntitlementId = NewType("EntitlementId", str)  # the catalogue's own
 
 
 class IdSource(Protocol):
@@ -142,6 +144,16 @@ def purchase_id(*, app: str, store: str, transaction_id: str, user_id: str) -> P
 def transaction_subject(*, app: str, store: str, environment: str, transaction_id: str) -> str:
     """The subject of events about a store transaction that no user has claimed."""
     return "txn_" + _digest(app, store, environment, transaction_id)
+
+
+def subscription_id(*, app: str, store: str, environment: str, original_transaction_id: str) -> SubscriptionId:
+    """The id of a subscription: of all its periods, whoever has it."""
+    return SubscriptionId("sub_" + _digest(app, store, environment, original_transaction_id))
+
+
+def entitlement_subject(*, app: str, environment: str, user_id: str, entitlement: str) -> str:
+    """The subject of what one user may use."""
+    return "ent_" + _digest(app, environment, user_id, entitlement)
 
 
 def notification_subject(*, app: str, store: str, notification_id: str) -> str:

@@ -65,12 +65,16 @@ SUBSCRIPTIONS: Mapping[str, tuple[ConsumerName, ...]] = {
     events.RefundReceived.TYPE: (LEDGER,),
     events.RefundReversed.TYPE: (LEDGER,),
     events.RefundDeclined.TYPE: (LEDGER,),
+    events.SubscriptionReported.TYPE: (VERIFIER,),
+    events.SubscriptionChanged.TYPE: (LEDGER,),
     events.PurchaseCompleted.TYPE: (NOTIFIER,),
     events.PurchaseRefunded.TYPE: (NOTIFIER,),
     events.PurchaseRefundReversed.TYPE: (NOTIFIER,),
     events.WalletCredited.TYPE: (NOTIFIER,),
     events.WalletDebited.TYPE: (NOTIFIER,),
     events.RefundRequestUpdated.TYPE: (NOTIFIER,),
+    events.SubscriptionUpdated.TYPE: (NOTIFIER,),
+    events.EntitlementChanged.TYPE: (NOTIFIER,),
     events.WebhookQueued.TYPE: (WEBHOOKS,),
 }
 
