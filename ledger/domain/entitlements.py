@@ -47,7 +47,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """What was told of one entitlement of a holder. `until` FOR_EVER: it never ends; while not `active`, when it did."""
+    """What a holder was told of one entitlement. `until` FOR_EVER: it never ends; while not `active`, when it did."""
 
     entitlement: EntitlementId
     active: bool

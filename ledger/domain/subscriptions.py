@@ -38,7 +38,7 @@ BILLING_RETRY: Final = timedelta(days=60)
 
 
 class SubscriptionKey(NamedTuple):
-    """A subscription, for ever: by its original transaction. The order of keys is that in which their rows are locked."""
+    """A subscription, for ever: by its original transaction. Rows are locked in the order of their keys."""
 
     app: AppId
     store: Store

@@ -49,8 +49,8 @@ create index store_transaction_unclaimed_of_origin
 """
 
 RECONCILIATION = """
--- How far the store was asked what it had said (`notifications`) and how subscriptions stand (`subscriptions`), for each
--- app. `missed` counts what had never come here by itself.
+-- How far the store was asked what it had said (`notifications`) and how subscriptions stand (`subscriptions`), for
+-- each app. `missed` counts what had never come here by itself.
 create table verifier.reconciliation (
     app         text        not null,
     environment text        not null check (environment in ('production', 'sandbox')),
