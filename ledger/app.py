@@ -23,7 +23,7 @@ from ledger.handlers import commands as executing
 from ledger.handlers import reading, refund_requests
 from ledger.handlers.auditing import Observe, audit
 from ledger.handlers.expiring import EXPIRED_AT_ONCE_MAX, expire_holds
-from ledger.schedule import Job, Schedule, auditing, expiring, forgetting, run_until_told
+from ledger.schedule import auditing, expiring, forgetting
 from ledger.settings import LedgerApiSettings, LedgerSchedulerSettings, LedgerSettings
 from ledger.store import (
     HOUSE_SHARDS,
@@ -51,6 +51,7 @@ from shared.events import Store
 from shared.http import install_conventions
 from shared.ids import AppId, IdSource, PurchaseId, UserId, system_ids
 from shared.log import configure_logging
+from shared.schedule import Job, Schedule, run_until_told
 from shared.settings import checked_apps, checked_catalog, read
 
 ROLE = "purser_ledger"

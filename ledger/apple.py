@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ledger.domain.books import TransactionKey
 from ledger.domain.refund_requests import Advice
+from shared.ids import TransactionId
 
 
 class AppleRefunds:
@@ -14,6 +14,6 @@ class AppleRefunds:
     (`RefundRequestStatus.userCancelled`).
     """
 
-    def advice(self, transaction: TransactionKey) -> Advice:
+    def advice(self, transaction_id: TransactionId) -> Advice:
         """The app presents the store's form for this transaction."""
-        return Advice(transaction.store, "present_refund_sheet", transaction.transaction_id)
+        return Advice("apple", "present_refund_sheet", transaction_id)

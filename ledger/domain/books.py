@@ -45,8 +45,8 @@ def left_of(due: Amounts, milli: int) -> Amounts:
 
 
 class TransactionKey(NamedTuple):
-    """One transaction of a store, for ever and everywhere. What the store shows under several ids is known by its charge
-    (`StoreTransaction.charge`), which for most is the transaction's own id."""
+    """One transaction of a store, for ever and everywhere. What the store shows under several ids is known by its
+    charge (`StoreTransaction.charge`), which for most is the transaction's own id."""
 
     app: AppId
     store: Store
@@ -94,10 +94,10 @@ class KnownTransaction:
     """How a store transaction stands in the books.
 
     `awaited`: nothing is known of its purchase (a refund may be); `parked`: it cannot be granted, `parked_reason` says
-    why; `granted`. `transaction_id` is the store's own, under which
-    it was verified first. `due` is what the purchase gives in all, `granted` what has been credited for it (less than is due,
-    if a refund came first). `refunded_milli` is what the store said last, at `revoked_signed_at`. `lots` are the
-    versions of its credits so far; `sequence` is that of its newest posting.
+    why; `granted`. `transaction_id` is the store's own, under which it was verified first. `due` is what the purchase
+    gives in all, `granted` what has been credited for it (less than is due, if a refund came first). `refunded_milli`
+    is what the store said last, at `revoked_signed_at`. `lots` are the versions of its credits so far; `sequence` is
+    that of its newest posting.
     """
 
     state: Literal["awaited", "parked", "granted"] = "awaited"

@@ -115,9 +115,9 @@ Fact = PurchaseVerified | RefundReceived | RefundReversed | RefundDeclined
 
 
 def key_of(event: Event[Fact]) -> TransactionKey:
-    """The store transaction that the event is about."""
+    """What the event is about: a store's transaction, or the charge that it shows under several ids."""
     transaction = event.payload.transaction
-    return TransactionKey(event.app, transaction.store, transaction.environment, transaction.transaction_id)
+    return TransactionKey(event.app, transaction.store, transaction.environment, transaction.charge)
 
 
 def decide(
@@ -166,7 +166,7 @@ def _decide_purchase(
     if known.user_id not in (None, user_id):
         return Decision(known, contested=True)
     if known.state == "granted":
-        return Decision(known)
+        return _shown_again(fact, known)
     if product is None:
         reason = f"the product {fact.transaction.product_id!r} is not in the catalogue"
         return _park(fact, known, user_id=user_id, reason=reason)
@@ -186,9 +186,16 @@ def _mismatch(product: Product, transaction: StoreTransaction) -> str | None:
 
 def _park(fact: PurchaseVerified, known: KnownTransaction, *, user_id: UserId, reason: str) -> Decision:
     """Said once: a retry that finds the same reason says nothing new."""
-    if known.parked_reason == reason:
+    if (known.parked_reason, known.purchase_id) == (reason, fact.purchase_id):
         return Decision(known, parked=reason)
-    parked = replace(known, state="parked", user_id=user_id, purchase_id=fact.purchase_id, parked_reason=reason)
+    parked = replace(
+        known,
+        state="parked",
+        user_id=user_id,
+        purchase_id=fact.purchase_id,
+        transaction_id=fact.transaction.transaction_id,
+        parked_reason=reason,
+    )
     return Decision(parked, words=(PurchaseParked(fact.purchase_id, fact.transaction, reason),), parked=reason)
 
 
@@ -196,12 +203,14 @@ def _grant(
     event: Event[Fact], fact: PurchaseVerified, known: KnownTransaction, *, user_id: UserId, product: Product
 ) -> Decision:
     """Grants what is due, less what the store has refunded already."""
-    due = {amount.currency: amount.amount for amount in product.granted(fact.transaction.quantity)}
+    due = _due(product, fact.transaction)
     granted = KnownTransaction(
         state="granted",
         user_id=user_id,
         purchase_id=fact.purchase_id,
+        transaction_id=fact.transaction.transaction_id,
         product_id=product.id,
+        quantity=fact.transaction.quantity,
         purchased_at=fact.transaction.purchased_at,
         due=due,
         granted=left_of(due, known.refunded_milli),
@@ -214,6 +223,26 @@ def _grant(
         words.append(_refunded_word(granted, fact.purchase_id, fact.transaction))
     movement = _movement("purchase", event, granted, granted.granted, debt="negative")
     return Decision(granted, movement, tuple(words))
+
+
+def _due(product: Product, transaction: StoreTransaction) -> Amounts:
+    """The currency that it gives: none for what nobody paid for (a free trial, what a family member shares), and none
+    for what another system has granted."""
+    if transaction.family_shared or (transaction.period is not None and not transaction.period.is_paid):
+        return NOTHING
+    if product.grants_from is not None and transaction.purchased_at < product.grants_from:
+        return NOTHING
+    return {amount.currency: amount.amount for amount in product.granted(transaction.quantity)}
+
+
+def _shown_again(fact: PurchaseVerified, known: KnownTransaction) -> Decision:
+    """The store shows a charge under another transaction id, to the same user: a restored copy. It was granted."""
+    if fact.purchase_id == known.purchase_id:
+        return Decision(known)
+    if known.refunded_milli == 0:
+        return Decision(known, words=(PurchaseCompleted(fact.purchase_id, fact.transaction),))
+    word = PurchaseRefunded(fact.purchase_id, fact.transaction, percentage_milli=known.refunded_milli)
+    return Decision(known, words=(word,))
 
 
 # ---- refunds, and refunds that are taken back --------------------------------------------------------------------

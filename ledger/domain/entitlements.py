@@ -7,7 +7,7 @@ in which they were heard of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -54,6 +54,14 @@ class Entitlement:
     until: datetime
     version: int
     source: SourceId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that gives a holder something, and what was told of it."""
+
+    sources: Sequence[Source] = ()
+    told: Mapping[EntitlementId, Entitlement] = field(default_factory=dict)
 
 
 # ---- what gives something ----------------------------------------------------------------------------------------

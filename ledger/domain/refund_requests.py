@@ -81,10 +81,12 @@ def why_not(*, known: KnownTransaction, policy: RefundPolicy | None, spent: int,
 
 @dataclass(frozen=True, slots=True)
 class RefundRequest:
-    """A request as it stands. `held` is what is set aside for it: nothing once it has ended."""
+    """A request as it stands. `stated_as` is the store's own id of its transaction. `held` is what is set aside for it:
+    nothing once it has ended."""
 
     id: UUID
     transaction: TransactionKey
+    stated_as: TransactionId
     purchase_id: PurchaseId
     user_id: UserId
     status: RefundRequestStatus

@@ -11,8 +11,10 @@ from ledger.domain.books import AccountId, AccountKey, KnownTransaction, Locked,
 from ledger.domain.decisions import Decisions, Fact, decide, key_of
 from ledger.domain.lots import LotKey, LotsWanted
 from ledger.domain.postings import BalanceOutOfRange, Batch, say
-from ledger.handlers.ports import Books, Commissions, Requests
+from ledger.handlers.entitlements import give, given_by_purchases
+from ledger.handlers.ports import Tables
 from ledger.handlers.refund_requests import OpenRequests, Settlement
+from ledger.handlers.subscriptions import Hearing, heard_of
 from shared.apps import Apps
 from shared.catalog import Catalog
 from shared.events import Event
@@ -25,24 +27,24 @@ log = get_logger(__name__)
 def apply_facts(
     events: Sequence[Event[Fact]],
     *,
-    books: Books,
-    requests: Requests,
-    commissions: Commissions,
+    tables: Tables,
     catalog: Catalog,
     apps: Apps,
     new_id: Callable[[], UUID],
     now: datetime,
 ) -> Handled:
     """Credits what is verified, debits what is refunded, gives back what no longer is; each fact once, in whatever
-    order and however often it comes. A request for a refund that one of them answers comes to its end.
+    order and however often it comes. What it means for a subscription and for entitlements comes with it: a purchase
+    is completed with all that it gives. A request for a refund that one of them answers comes to its end.
 
     What cannot be granted as things are is parked with its reason. Raises Parked when a balance would leave its range.
     """
-    known = books.lock_transactions({key_of(event) for event in events})
-    opened = OpenRequests.ended_by(events, requests=requests)
+    known = tables.books.lock_transactions({key_of(event) for event in events})
+    hearing = Hearing.of(heard_of(events), subscriptions=tables.subscriptions)
+    opened = OpenRequests.ended_by(events, requests=tables.requests)
     decisions = decide(events=events, known=known, catalog=catalog, apps=apps)
-    locked = books.lock_accounts(_accounts(decisions) | opened.accounts())
-    found = books.load_lots(_wanted(decisions, known, locked, holds=opened.hold_ids()))
+    locked = tables.books.lock_accounts(_accounts(decisions) | opened.accounts())
+    found = tables.books.load_lots(_wanted(decisions, known, locked, holds=opened.hold_ids()))
     batch = Batch(locked=locked, found=found, known=known, new_id=new_id, now=now)
     settlement = Settlement(opened, batch=batch, found=found, apps=apps, new_id=new_id)
     try:
@@ -50,10 +52,13 @@ def apply_facts(
     except BalanceOutOfRange as error:
         raise Parked(str(error)) from error
     posting = batch.result()
-    books.write(posting, decisions.changed)
-    settlement.save(requests=requests, commissions=commissions)
+    tables.books.write(posting, decisions.changed)
+    settlement.save(requests=tables.requests, commissions=tables.commissions)
+    given = hearing.save(subscriptions=tables.subscriptions, catalog=catalog, now=now)
+    given += given_by_purchases(decisions, catalog=catalog)
+    also = [*hearing.drafts(now), *give(given, entitlements=tables.entitlements, now=now)]
     _log_contested(decisions)
-    return Handled(drafts=posting.drafts, parked=decisions.parked())
+    return Handled(drafts=[*posting.drafts, *also], parked=decisions.parked())
 
 
 def _accounts(decisions: Decisions) -> set[AccountKey]:

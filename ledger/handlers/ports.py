@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from ledger.domain.belongings import OwnedSubscription, SubscriptionPlace
 from ledger.domain.books import AccountKey, KnownTransaction, Locked, TransactionKey, WalletKey
 from ledger.domain.commands import AnswerKey, GivenAnswer
+from ledger.domain.entitlements import Entitlement, Held, Holder, Source, SourceId
 from ledger.domain.lots import LotsFound, LotsWanted, Reservation
 from ledger.domain.postings import Posting
 from ledger.domain.refund_requests import RefundRequest
 from ledger.domain.spending import Hold, PostedSpend, Standing
 from ledger.domain.statements import WalletEntry, WalletState
+from ledger.domain.subscriptions import KnownSubscription, SubscriptionKey
 
 
 class Books(Protocol):
@@ -70,6 +74,45 @@ class Commissions(Protocol):
         ...
 
 
+class Subscriptions(Protocol):
+    """The subscriptions."""
+
+    def lock(self, keys: Collection[SubscriptionKey]) -> Mapping[SubscriptionKey, KnownSubscription]:
+        """How these stand; nobody else hears of them before the caller's transaction ends."""
+        ...
+
+    def save(self, changed: Mapping[SubscriptionKey, tuple[KnownSubscription, datetime | None]]) -> None:
+        """Writes them down; beside each, when time alone makes its status another one."""
+        ...
+
+    def due(self, *, now: datetime, limit: int) -> Sequence[SubscriptionKey]:
+        """Those whose status is another one by now, the oldest first."""
+        ...
+
+
+class Entitlements(Protocol):
+    """What users may use."""
+
+    def lock(self, holders: Collection[Holder]) -> Mapping[Holder, Held]:
+        """What these users have; nobody else changes it before the caller's transaction ends.
+
+        To be called last: whoever holds it waits for nothing more.
+        """
+        ...
+
+    def replace(self, sources: Mapping[tuple[Holder, SourceId], Sequence[Source]]) -> None:
+        """All that each of these gives to its holder, instead of what it gave before."""
+        ...
+
+    def tell(self, changed: Sequence[tuple[Holder, Entitlement]], *, now: datetime) -> None:
+        """Writes down what is told of them."""
+        ...
+
+    def due(self, *, now: datetime, limit: int) -> Sequence[Holder]:
+        """Those who were told that they may use something until a time that is over, the oldest first."""
+        ...
+
+
 class Answers(Protocol):
     """The answers that were given to requests with a key of the caller's."""
 
@@ -93,3 +136,28 @@ class Wallets(Protocol):
     def entries(self, key: WalletKey, *, before: int | None, limit: int) -> Sequence[WalletEntry]:
         """Newest first, of versions less than `before`."""
         ...
+
+
+class Belongings(Protocol):
+    """What users have beside wallets, for reading."""
+
+    def subscriptions(
+        self, holder: Holder, *, after: SubscriptionPlace | None, limit: int
+    ) -> Sequence[OwnedSubscription]:
+        """Those of the user, the newest period first, from the one behind `after` on."""
+        ...
+
+    def entitlements(self, holder: Holder) -> Sequence[Entitlement]:
+        """What the user was told of each, by the entitlement's id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All that facts of the stores change, within one transaction."""
+
+    books: Books
+    requests: Requests
+    commissions: Commissions
+    subscriptions: Subscriptions
+    entitlements: Entitlements

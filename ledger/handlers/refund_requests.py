@@ -40,7 +40,7 @@ from ledger.handlers.ports import Books, Commissions, Requests
 from shared.apps import Apps
 from shared.catalog import Catalog, RefundPolicy
 from shared.events import Draft, Event, RefundDeclined, RefundReceived, Store
-from shared.ids import AppId, EventId, PurchaseId, UserId
+from shared.ids import AppId, EventId, PurchaseId, TransactionId, UserId
 
 
 class StoreRefunds(Protocol):
@@ -50,8 +50,8 @@ class StoreRefunds(Protocol):
     the commit; the app has nothing to do then.
     """
 
-    def advice(self, transaction: TransactionKey) -> Advice:
-        """What the app has to do."""
+    def advice(self, transaction_id: TransactionId) -> Advice:
+        """What the app has to do about the store's transaction of that id."""
         ...
 
 
@@ -114,7 +114,8 @@ def ask(
     known = books.lock_transactions([key])[key]
     if known.user_id is None or asked.only_user not in {None, known.user_id}:
         return Asked(None)
-    advice = stores[key.store].advice(key)
+    stated_as = known.transaction_id or key.transaction_id
+    advice = stores[key.store].advice(stated_as)
     if (already := requests.open_of([key]).get(key)) is not None:
         return Asked(view_of(already, advice=advice))
 
@@ -127,6 +128,7 @@ def ask(
     request = RefundRequest(
         id=new_id(),
         transaction=key,
+        stated_as=stated_as,
         purchase_id=asked.purchase_id,
         user_id=known.user_id,
         status="open",
@@ -156,7 +158,7 @@ def find(
     request = requests.find(app=app, id=id)
     if request is None or only_user not in {None, request.user_id}:
         return None
-    return view_of(request, advice=stores[request.transaction.store].advice(request.transaction))
+    return view_of(request, advice=stores[request.transaction.store].advice(request.stated_as))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ _TRANSACTION_KEYS = (
 )
 
 TRANSACTION_COLUMNS: Final = (
-    "state, user_id, purchase_id, product_id, purchased_at, due::text, granted::text, refunded_milli,"
-    " revoked_signed_at, sequence, lots::text, parked_reason"
+    "state, user_id, purchase_id, stated_as, product_id, quantity, purchased_at, due::text, granted::text,"
+    " refunded_milli, revoked_signed_at, sequence, lots::text, parked_reason"
 )
 
 _MEET_TRANSACTIONS = f"""
@@ -56,17 +56,17 @@ select app, store, environment, transaction_id, {TRANSACTION_COLUMNS}
 
 _UPDATE_TRANSACTIONS = """
 update ledger.store_transaction known
-   set state = new.state, user_id = new.user_id, purchase_id = new.purchase_id, product_id = new.product_id,
-       purchased_at = new.purchased_at, due = new.due::jsonb, granted = new.granted::jsonb,
-       refunded_milli = new.refunded_milli, revoked_signed_at = new.revoked_signed_at, sequence = new.sequence,
-       lots = new.lots::jsonb, parked_reason = new.parked_reason
+   set state = new.state, user_id = new.user_id, purchase_id = new.purchase_id, stated_as = new.stated_as,
+       product_id = new.product_id, quantity = new.quantity, purchased_at = new.purchased_at, due = new.due::jsonb,
+       granted = new.granted::jsonb, refunded_milli = new.refunded_milli, revoked_signed_at = new.revoked_signed_at,
+       sequence = new.sequence, lots = new.lots::jsonb, parked_reason = new.parked_reason
   from unnest(%(apps)s::text[], %(stores)s::text[], %(environments)s::text[], %(transaction_ids)s::text[],
-              %(states)s::text[], %(user_ids)s::text[], %(purchase_ids)s::text[], %(product_ids)s::text[],
-              %(purchased_ats)s::timestamptz[], %(dues)s::text[], %(granteds)s::text[], %(refunded_millis)s::int[],
-              %(revoked_signed_ats)s::timestamptz[], %(sequences)s::int[], %(lots)s::text[],
-              %(parked_reasons)s::text[])
-       as new (app, store, environment, transaction_id, state, user_id, purchase_id, product_id, purchased_at, due,
-               granted, refunded_milli, revoked_signed_at, sequence, lots, parked_reason)
+              %(states)s::text[], %(user_ids)s::text[], %(purchase_ids)s::text[], %(stated_as)s::text[],
+              %(product_ids)s::text[], %(quantities)s::int[], %(purchased_ats)s::timestamptz[], %(dues)s::text[],
+              %(granteds)s::text[], %(refunded_millis)s::int[], %(revoked_signed_ats)s::timestamptz[],
+              %(sequences)s::int[], %(lots)s::text[], %(parked_reasons)s::text[])
+       as new (app, store, environment, transaction_id, state, user_id, purchase_id, stated_as, product_id, quantity,
+               purchased_at, due, granted, refunded_milli, revoked_signed_at, sequence, lots, parked_reason)
  where (known.app, known.store, known.environment, known.transaction_id)
      = (new.app, new.store, new.environment, new.transaction_id)
 """
@@ -286,6 +286,8 @@ class PostgresBooks:
             "states": array_literal(each.state for each in stand),
             "user_ids": array_literal(each.user_id for each in stand),
             "purchase_ids": array_literal(each.purchase_id for each in stand),
+            "stated_as": array_literal(each.transaction_id for each in stand),
+            "quantities": array_literal(each.quantity for each in stand),
             "product_ids": array_literal(each.product_id for each in stand),
             "purchased_ats": array_literal(each.purchased_at for each in stand),
             "dues": array_literal(_json(each.due) for each in stand),
@@ -304,12 +306,15 @@ class PostgresBooks:
 
 def known_transaction(row: Sequence[Any]) -> KnownTransaction:
     """A transaction from a row of TRANSACTION_COLUMNS."""
-    state, user_id, purchase_id, product_id, purchased_at, due, granted, milli, revoked_at, sequence, lots, reason = row
+    state, user_id, purchase_id, stated_as, product_id, quantity, purchased_at = row[:7]
+    due, granted, milli, revoked_at, sequence, lots, reason = row[7:]
     return KnownTransaction(
         state=state,
         user_id=user_id,
         purchase_id=purchase_id,
+        transaction_id=stated_as,
         product_id=product_id,
+        quantity=quantity,
         purchased_at=purchased_at,
         due=_amounts(due),
         granted=_amounts(granted),

@@ -28,9 +28,12 @@ select app, store, environment, transaction_id
 # What a request holds are its open holds, and nothing else says so.
 _REQUESTS = """
 select request.id, request.app, request.store, request.environment, request.transaction_id, request.purchase_id,
-       request.user_id, request.state, request.reason, request.spent_percentage_milli, held.amounts,
+       known.stated_as, request.user_id, request.state, request.reason, request.spent_percentage_milli, held.amounts,
        request.created_at, request.updated_at, request.expires_at
   from ledger.refund_request request
+  join ledger.store_transaction known
+    on (known.app, known.store, known.environment, known.transaction_id)
+     = (request.app, request.store, request.environment, request.transaction_id)
  cross join lateral (select coalesce(jsonb_object_agg(account.currency, hold.amount), '{}')::text as amounts
                        from ledger.hold join ledger.account on account.id = hold.account_id
                       where hold.refund_request_id = request.id and hold.state = 'open') held
@@ -108,11 +111,12 @@ class PostgresRefundRequests:
 
 
 def _request(row: Any) -> RefundRequest:
-    id_, app, store, environment, transaction_id, purchase_id, user_id, state, reason, spent, held, *times = row
-    created_at, updated_at, expires_at = times
+    id_, app, store, environment, charge, purchase_id, stated_as, user_id, state, reason, spent, held = row[:12]
+    created_at, updated_at, expires_at = row[12:]
     return RefundRequest(
         id=id_,
-        transaction=TransactionKey(app, store, environment, transaction_id),
+        transaction=TransactionKey(app, store, environment, charge),
+        stated_as=stated_as,
         purchase_id=purchase_id,
         user_id=user_id,
         status=state,

@@ -32,7 +32,6 @@ from ledger.store.answers import PostgresAnswers
 from ledger.store.audit import PostgresAudits, PostgresEvidence, Run
 from ledger.store.books import PostgresBooks
 from ledger.store.commissions import PostgresCommissions
-from ledger.store.refund_requests import PostgresRefundRequests
 from shared.bus import journal
 from shared.catalog import Catalog
 from shared.clock import SystemClock
@@ -43,6 +42,7 @@ from tests.support.ledger import APPS, CATALOG, EMPTY_CATALOG, FLOOR_GAME, GAME,
 from tests.support.ledger import refunded as refunded_event
 from tests.support.ledger import transaction as transaction_of
 from tests.support.ledger import verified as verified_event
+from tests.support.ledger_tables import tables_on
 
 SAID = NOW - timedelta(days=180)
 """From when on stores speak of refunds. An audit goes by the real clock, and minds what is signed in its future."""
@@ -85,9 +85,7 @@ class AuditedBooks:
             journal.append(connection, [draft], ids=ids)
             handled = apply_facts(
                 [known],
-                books=PostgresBooks(connection, shard=self.shard),
-                requests=PostgresRefundRequests(connection),
-                commissions=PostgresCommissions(connection),
+                tables=tables_on(connection, shard=self.shard),
                 catalog=catalog,
                 apps=APPS,
                 new_id=ids.event_id,

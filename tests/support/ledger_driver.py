@@ -13,23 +13,19 @@ from ledger.handlers.commands import execute
 from ledger.handlers.expiring import expire_holds
 from ledger.handlers.facts import apply_facts
 from ledger.store.answers import PostgresAnswers
-from ledger.store.books import PostgresBooks
-from ledger.store.commissions import PostgresCommissions
-from ledger.store.refund_requests import PostgresRefundRequests
 from shared.events import Event
 from shared.ids import Ids
 from shared.outcome import Handled
 from tests.support.ledger import APPS, CATALOG
+from tests.support.ledger_tables import tables_on
 
 
 class Driver:
     """Tells the ledger and asks it. What it answers is kept, to be looked at as it was before it became a document."""
 
     def __init__(self, connection: Connection, *, ids: Ids, shard: int = 0) -> None:
-        self._books = PostgresBooks(connection, shard=shard)
-        self._commissions = PostgresCommissions(connection)
+        self._tables = tables_on(connection, shard=shard)
         self._answers = PostgresAnswers(connection)
-        self._requests = PostgresRefundRequests(connection)
         self._ids = ids
         self._outcomes: list[Outcome] = []
 
@@ -37,9 +33,7 @@ class Driver:
         """What a store says."""
         return apply_facts(
             events,
-            books=self._books,
-            requests=self._requests,
-            commissions=self._commissions,
+            tables=self._tables,
             catalog=CATALOG,
             apps=APPS,
             new_id=self._ids.event_id,
@@ -50,8 +44,8 @@ class Driver:
         """What is asked for."""
         executed = execute(
             commands,
-            books=self._books,
-            commissions=self._commissions,
+            books=self._tables.books,
+            commissions=self._tables.commissions,
             answers=self._answers,
             apps=APPS,
             render=self._render,
@@ -71,8 +65,8 @@ class Driver:
     def expire(self, *, now: datetime) -> int:
         """Ends some holds whose time is over; how many. Once in a transaction: locks are taken in order only once."""
         expired = expire_holds(
-            books=self._books,
-            commissions=self._commissions,
+            books=self._tables.books,
+            commissions=self._tables.commissions,
             apps=APPS,
             new_id=self._ids.event_id,
             new_trace=self._ids.trace_id,

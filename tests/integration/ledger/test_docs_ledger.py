@@ -19,7 +19,6 @@ from sqlalchemy import Connection, Engine
 
 from ledger.app import create_api
 from ledger.handlers.facts import apply_facts
-from ledger.store import PostgresBooks, PostgresCommissions, PostgresRefundRequests
 from shared.apps import Apps, parse_apps
 from shared.catalog import Catalog, parse_catalog
 from shared.clock import SystemClock
@@ -28,6 +27,7 @@ from shared.events import Event, RefundDeclined, RefundReversed, StoreTransactio
 from shared.ids import AppId, system_ids
 from tests.support.ledger import ALICE, faults, refunded, transaction, verified
 from tests.support.ledger_api import headers
+from tests.support.ledger_tables import tables_on
 
 ROOT: Final = Path(__file__).parents[3]
 PAGE: Final = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
@@ -191,9 +191,7 @@ class Ledger:
     def _apply(self, event: Event[Any], connection: Connection) -> None:
         handled = apply_facts(
             [event],
-            books=PostgresBooks(connection, shard=0),
-            requests=PostgresRefundRequests(connection),
-            commissions=PostgresCommissions(connection),
+            tables=tables_on(connection),
             catalog=self.catalog,
             apps=self.apps,
             new_id=system_ids().event_id,

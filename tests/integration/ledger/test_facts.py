@@ -17,7 +17,7 @@ from ledger.domain.commands import Command, Grant, PlaceHold, Refused, Request, 
 from ledger.domain.statements import Funds, WalletState
 from ledger.handlers import facts
 from ledger.handlers.facts import apply_facts
-from ledger.store import PostgresBooks, PostgresCommissions, PostgresRefundRequests, PostgresWallets
+from ledger.store import PostgresWallets
 from shared.catalog import Catalog
 from shared.events import Event, WalletCredited, WalletDebited
 from shared.ids import AppId, UserId
@@ -43,6 +43,7 @@ from tests.support.ledger import (
     verified,
 )
 from tests.support.ledger_driver import Driver
+from tests.support.ledger_tables import tables_on
 from tests.support.seeded import seeded_ids
 
 ids = seeded_ids(1)
@@ -52,9 +53,7 @@ def apply(connection: Connection, *events: Event[Any], catalog: Catalog = CATALO
     """One batch."""
     return apply_facts(
         events,
-        books=PostgresBooks(connection, shard=0),
-        requests=PostgresRefundRequests(connection),
-        commissions=PostgresCommissions(connection),
+        tables=tables_on(connection),
         catalog=catalog,
         apps=APPS,
         new_id=ids.event_id,

@@ -50,6 +50,7 @@ from tests.support.ledger import (
     transaction,
     verified,
 )
+from tests.support.ledger_tables import tables_on
 
 T = TypeVar("T")
 
@@ -77,9 +78,7 @@ class Desk:
         def apply(connection: Connection) -> Sequence[Draft]:
             return apply_facts(
                 events,
-                books=PostgresBooks(connection, shard=0),
-                requests=PostgresRefundRequests(connection),
-                commissions=PostgresCommissions(connection),
+                tables=tables_on(connection),
                 catalog=POLICIES,
                 apps=APPS,
                 new_id=ids.event_id,

@@ -51,7 +51,8 @@ BOUGHT = KnownTransaction(
 )
 REQUEST = RefundRequest(
     id=UUID(int=7),
-    transaction=TransactionKey(GAME, "apple", "production", TransactionId("1")),
+    transaction=TransactionKey(GAME, "apple", "production", TransactionId("1/900")),
+    stated_as=TransactionId("1"),
     purchase_id=PurchaseId("pur_1"),
     user_id=ALICE,
     status="open",
@@ -186,7 +187,7 @@ class TestWhatEndsIt:
 
 class TestWhatIsTold:
     def test_while_it_is_open_it_tells_what_is_held_and_what_the_app_is_to_do(self) -> None:
-        view = view_of(REQUEST, advice=AppleRefunds().advice(REQUEST.transaction), is_new=True)
+        view = view_of(REQUEST, advice=AppleRefunds().advice(REQUEST.stated_as), is_new=True)
         assert (view.id, view.status, view.held) == (f"rfr_{7:032x}", "open", [Amount(GEMS, 90)])
         assert (view.advice.store, view.advice.action, view.advice.transaction_id) == (
             "apple",
