@@ -124,29 +124,30 @@ def transaction(
 def verified(of: StoreTransaction, *, user: UserId | None = ALICE, app: AppId = GAME) -> Event[PurchaseVerified]:
     """The event that this user has bought it; each call makes another event."""
     purchase = purchase_id(app=app, store=of.store, transaction_id=of.transaction_id, user_id=user or "")
-    return _event(app, purchase, user, PurchaseVerified(purchase, of))
+    return event_of(app, purchase, user, PurchaseVerified(purchase, of))
 
 
 def refunded(of: StoreTransaction, *, milli: int = 100_000, app: AppId = GAME) -> Event[RefundReceived]:
     """The event that the store gave the money back; who bought it, it does not know."""
-    return _event(app, _subject(of, app), None, RefundReceived(of, NOW, "OTHER", milli))
+    return event_of(app, _subject(of, app), None, RefundReceived(of, NOW, "OTHER", milli))
 
 
 def refund_reversed(of: StoreTransaction, *, app: AppId = GAME) -> Event[RefundReversed]:
     """The event that the store took its refund back."""
-    return _event(app, _subject(of, app), None, RefundReversed(of))
+    return event_of(app, _subject(of, app), None, RefundReversed(of))
 
 
 def refund_declined(of: StoreTransaction, *, app: AppId = GAME) -> Event[RefundDeclined]:
     """The event that the store does not refund it."""
-    return _event(app, _subject(of, app), None, RefundDeclined(of))
+    return event_of(app, _subject(of, app), None, RefundDeclined(of))
 
 
 def _subject(of: StoreTransaction, app: AppId) -> str:
     return transaction_subject(app=app, store=of.store, environment=of.environment, transaction_id=of.transaction_id)
 
 
-def _event(app: AppId, subject: str, user: UserId | None, payload: Any) -> Event[Any]:
+def event_of(app: AppId, subject: str, user: UserId | None, payload: Any) -> Event[Any]:
+    """The event that says so; each call makes another one."""
     return Event(
         id=EventId(UUID(int=next(_numbers))),
         app=app,
