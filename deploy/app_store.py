@@ -12,13 +12,14 @@ from typing import Any
 from appstoreserverlibrary.models.CheckTestNotificationResponse import CheckTestNotificationResponse
 
 from deploy.addresses import known_environment
+from deploy.desk import chosen_app
 from deploy.errors import StackInvalid, StackUnavailable
 from deploy.settings import StackSettings
-from shared.apps import App, Apps
+from shared.apps import App
 from shared.clock import Clock, SystemClock, from_unix_ms
 from shared.events import Environment
 from shared.jws import JwsError, JwsMalformed, JwsVerifier, peek_claims
-from shared.settings import TrustSettings, checked_apps, read
+from shared.settings import TrustSettings, read
 from shared.trust import jws_verifier
 from verifier.apple.keys import SigningKey, SigningKeyInvalid, read_signing_key
 from verifier.apple.pace import WAIT_S_MAX, Pace
@@ -57,7 +58,7 @@ class Statement:
 def app_store(app_id: str | None) -> Iterator[Desk]:
     """The Server API for one app, as the configuration or a `purser up` beside us has it. Raises DeployErrors only."""
     stack = read(StackSettings)
-    app = _app(checked_apps(stack, production=stack.production), app_id)
+    app = chosen_app(stack, app_id)
     known = known_environment(stack)
     store, trust = read(StoreSettings, known), read(TrustSettings, known)
     clock = SystemClock()
@@ -130,16 +131,6 @@ def _claimed(token: str) -> Mapping[str, Any]:
         return peek_claims(token)
     except JwsMalformed:
         return {}
-
-
-def _app(apps: Apps, app_id: str | None) -> App:
-    ids = ", ".join(apps.by_id)
-    found = [app for app in apps if app_id in (None, app.id)]
-    if not found:
-        raise StackInvalid(f"there is no app {app_id!r}; there are: {ids}")
-    if len(found) > 1:
-        raise StackInvalid(f"name one of the apps with --app: {ids}")
-    return found[0]
 
 
 def _signing_key(app: App) -> SigningKey | None:

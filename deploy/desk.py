@@ -1,4 +1,5 @@
-"""What the operator's commands share: the database as its owner, and output for people (a table) or programs (JSON)."""
+"""What the operator's commands share: the app that is meant, the database as its owner, and output for people (a table)
+or programs (JSON)."""
 
 from __future__ import annotations
 
@@ -7,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from uuid import UUID
 
 import click
 
 from deploy.addresses import recalled_addresses
-from deploy.errors import StackUnavailable
+from deploy.errors import StackInvalid, StackUnavailable
 from deploy.settings import StackSettings
+from shared.apps import App
 from shared.clock import rfc3339
-from shared.settings import read
+from shared.events import Environment
+from shared.settings import checked_apps, read
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,6 +30,22 @@ PIPED_WIDTH = 1000
 """Of a table that nobody looks at: a row is one line, so that grep finds whole rows."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+app_option = click.option("--app", "app_id", help="An id of the apps file; the only one if not given.")
+environment_option = click.option(
+    "--environment", type=click.Choice(get_args(Environment)), default="production", show_default=True
+)
+
+
+def chosen_app(settings: StackSettings, app_id: str | None) -> App:
+    """The app of this id; without one, the only one that there is. Raises StackInvalid."""
+    apps = checked_apps(settings, production=settings.production)
+    ids = ", ".join(apps.by_id)
+    found = [app for app in apps if app_id in (None, app.id)]
+    if not found:
+        raise StackInvalid(f"there is no app {app_id!r}; there are: {ids}")
+    if len(found) > 1:
+        raise StackInvalid(f"name one of the apps with --app: {ids}")
+    return found[0]
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from gateway.domain.callers import Caller, may_see
-from gateway.domain.notifications import addressee, notification_of
 from gateway.domain.purchases import SUBMITTED, Proof, Purchase, Standing, Status, proof_text, purchase_of
 from gateway.domain.timelines import Entry
 from gateway.domain.wallets import LedgerAnswer
@@ -26,10 +25,10 @@ from shared.ids import (
     TransactionId,
     UserId,
     account_subject,
-    notification_subject,
     purchase_id,
 )
 from shared.jws import SignedPayload
+from shared.notifications import addressee, draft_of, notification_of
 
 REOPEN: Final = (*sorted(SUBMITTED), PurchaseRejected.TYPE)
 """While one of these is the newest word, another proof of the same purchase is looked at too. Once one was found good,
@@ -213,10 +212,7 @@ def receive_notification(
     claims = signatures.verify(signed_payload, now=now).claims
     app = addressee(claims, apps=apps)
     notification = notification_of(claims, signed_payload=signed_payload)
-    subject = notification_subject(app=app.id, store="apple", notification_id=notification.notification_id)
-    journal.record_once(
-        Draft(payload=notification, app=app.id, subject=subject, user_id=None, occurred_at=now, trace_id=trace_id)
-    )
+    journal.record_once(draft_of(notification, app=app, trace_id=trace_id, now=now))
 
 
 def _purchase(journal: Journal, *, app: AppId, purchase_id: PurchaseId) -> Purchase:

@@ -15,24 +15,30 @@ from ledger import api, tasks
 from ledger.api.metrics import metrics_text
 from ledger.apple import AppleRefunds
 from ledger.domain.audit import Report
+from ledger.domain.belongings import EntitlementList, SubscriptionPage, SubscriptionPlace
 from ledger.domain.books import TransactionKey, WalletKey
 from ledger.domain.commands import Answer, Command
+from ledger.domain.entitlements import Holder
 from ledger.domain.refund_requests import NotEligible, RefundRequestView
 from ledger.domain.statements import EntryPage, WalletStatement
 from ledger.handlers import commands as executing
 from ledger.handlers import reading, refund_requests
 from ledger.handlers.auditing import Observe, audit
 from ledger.handlers.expiring import EXPIRED_AT_ONCE_MAX, expire_holds
+from ledger.handlers.ports import Tables
 from ledger.schedule import auditing, expiring, forgetting
 from ledger.settings import LedgerApiSettings, LedgerSchedulerSettings, LedgerSettings
 from ledger.store import (
     HOUSE_SHARDS,
     PostgresAnswers,
     PostgresAudits,
+    PostgresBelongings,
     PostgresBooks,
     PostgresCommissions,
+    PostgresEntitlements,
     PostgresEvidence,
     PostgresRefundRequests,
+    PostgresSubscriptions,
     PostgresWallets,
     Run,
     audits_alone,
@@ -85,12 +91,14 @@ def books_on(connection: Connection, ids: IdSource) -> PostgresBooks:
     return PostgresBooks(connection, shard=int(ids.uniform(0, HOUSE_SHARDS)) % HOUSE_SHARDS)
 
 
-def tables_on(ids: IdSource) -> Callable[[Connection], tasks.Tables]:
+def tables_on(ids: IdSource) -> Callable[[Connection], Tables]:
     """All that the worker's use-case writes, on a connection."""
-    return lambda connection: tasks.Tables(
+    return lambda connection: Tables(
         books=books_on(connection, ids),
         requests=PostgresRefundRequests(connection),
         commissions=PostgresCommissions(connection),
+        subscriptions=PostgresSubscriptions(connection),
+        entitlements=PostgresEntitlements(connection),
     )
 
 
@@ -187,6 +195,31 @@ def audit_books(run: Run, *, clock: Clock, since: datetime | None, observe: Obse
     return report
 
 
+# ---- what users have beside wallets ------------------------------------------------------------------------------
+
+
+def subscriptions_of(
+    run: Run, holder: Holder, *, after: SubscriptionPlace | None, limit: int, clock: Clock
+) -> SubscriptionPage:
+    """A page of a user's subscriptions. Raises DatabaseUnavailable."""
+    page: SubscriptionPage = run(
+        lambda connection: reading.read_subscriptions(
+            belongings=PostgresBelongings(connection), holder=holder, after=after, limit=limit, now=clock.now()
+        )
+    )
+    return page
+
+
+def entitlements_of(run: Run, holder: Holder, *, catalog: Catalog, clock: Clock) -> EntitlementList:
+    """What a user may use. Raises DatabaseUnavailable."""
+    found: EntitlementList = run(
+        lambda connection: reading.read_entitlements(
+            belongings=PostgresBelongings(connection), catalog=catalog, holder=holder, now=clock.now()
+        )
+    )
+    return found
+
+
 # ---- the internal API --------------------------------------------------------------------------------------------
 
 
@@ -194,6 +227,11 @@ def create_api() -> Flask:
     """The internal API, as a WSGI application."""
     settings = read(LedgerApiSettings)
     configure_logging(service="ledger-api", level=settings.log_level)
+    return build_api(settings, ids=system_ids(), clock=SystemClock())
+
+
+def build_api(settings: LedgerApiSettings, *, ids: IdSource, clock: Clock) -> Flask:
+    """The internal API that the settings describe; ends the process with a sentence when there can be none."""
     engine = connect_engine(
         settings.database_url.get_secret_value(),
         role=ROLE,
@@ -203,12 +241,19 @@ def create_api() -> Flask:
         lock_timeout_s=INTERACTIVE_LOCK_TIMEOUT_S,
     )
     catalog, apps = checked_catalog(settings), checked_apps(settings, production=settings.production)
-    desk = Desk(engine=engine, catalog=catalog, apps=apps, ids=system_ids(), clock=SystemClock())
+    desk = Desk(engine=engine, catalog=catalog, apps=apps, ids=ids, clock=clock)
     app = Flask(__name__, static_folder=None)
-    install_conventions(app, ids=system_ids())
+    install_conventions(app, ids=ids)
     app.register_blueprint(
         api.routes(
-            queries=api.Queries(wallet=desk.wallet, entries=desk.entries, ready=desk.ready, metrics=desk.metrics),
+            queries=api.Queries(
+                wallet=desk.wallet,
+                entries=desk.entries,
+                subscriptions=desk.subscriptions,
+                entitlements=desk.entitlements,
+                ready=desk.ready,
+                metrics=desk.metrics,
+            ),
             commands=desk.execute,
             refund_requests=desk,
             apps=apps,
@@ -291,6 +336,14 @@ class Desk:
                 wallets=PostgresWallets(connection), key=key, before=before, limit=limit
             )
         )
+
+    def subscriptions(self, holder: Holder, *, after: SubscriptionPlace | None, limit: int) -> SubscriptionPage:
+        """A page of a user's subscriptions."""
+        return subscriptions_of(self._reading, holder, after=after, limit=limit, clock=self._clock)
+
+    def entitlements(self, holder: Holder) -> EntitlementList:
+        """What a user may use."""
+        return entitlements_of(self._reading, holder, catalog=self._catalog, clock=self._clock)
 
     def ready(self) -> None:
         """Whether the database answers."""

@@ -16,6 +16,7 @@ import msgspec
 from shared.apps import Apps, EndpointId, WebhookEndpoint
 from shared.clock import rfc3339
 from shared.events import (
+    EntitlementChanged,
     Event,
     Payload,
     PurchaseCompleted,
@@ -24,10 +25,12 @@ from shared.events import (
     PurchaseRejected,
     RefundRequestUpdated,
     StoreTransaction,
+    SubscriptionUpdated,
     WalletChange,
     WalletCredited,
     WalletDebited,
     WebhookQueued,
+    subscription_document,
 )
 from shared.ids import AppId, EventId, PurchaseId
 from shared.money import Amount
@@ -73,7 +76,8 @@ def message_of(event: Event[Payload]) -> Message:
 
 
 def outward_data(event: Event[Payload]) -> dict[str, Any]:
-    """`data` of an outward event: a purchase as in `GET /v1/purchases/{id}`, an entry of a wallet, or a refund request.
+    """`data` of an outward event: a purchase as in `GET /v1/purchases/{id}`, an entry of a wallet, a refund request, a
+    subscription as in `GET /v1/users/{u}/subscriptions`, or an entitlement.
 
     What the event does not say of a purchase is null. Raises OutwardEventUnknown.
     """
@@ -89,6 +93,10 @@ def outward_data(event: Event[Payload]) -> dict[str, Any]:
             thing = _wallet_entry(payload.change)
         case RefundRequestUpdated():
             thing = _refund_request(payload)
+        case SubscriptionUpdated():
+            thing = subscription_document(payload.subscription)
+        case EntitlementChanged():
+            thing = _entitlement(payload)
         case _:
             raise OutwardEventUnknown(f"{event.type} is not told to anybody outside")
     return {"user_id": event.user_id, **thing}
@@ -179,6 +187,18 @@ def _refund_request(payload: RefundRequestUpdated) -> dict[str, Any]:
         "spent_percentage_milli": payload.spent_percentage_milli,
         "held": payload.held,
         "expires_at": rfc3339(payload.expires_at),
+    }
+
+
+def _entitlement(payload: EntitlementChanged) -> dict[str, Any]:
+    """As in `GET /v1/users/{u}/entitlements`, without its name."""
+    return {
+        "environment": payload.environment,
+        "id": payload.entitlement,
+        "active": payload.active,
+        "until": None if payload.until is None else rfc3339(payload.until),
+        "source": payload.source,
+        "version": payload.version,
     }
 
 

@@ -2,6 +2,9 @@
 
 What the App Store has signed for one of our apps is recorded, whatever it is: Apple adds types, subtypes and fields as
 it likes, and repeats what is refused. What to make of it is the verifier's to say, who has the whole text.
+
+A notification comes by two roads, when the App Store calls (the gateway) and when it is asked what it had said (the
+verifier's reconciliation), and is one event all the same.
 """
 
 from __future__ import annotations
@@ -9,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from shared.apps import App, Apps
-from shared.events import NotificationReceived
+from shared.events import Draft, NotificationReceived
+from shared.ids import notification_subject
 
 _CARRIERS: Final = ("data", "summary", "externalPurchaseToken", "appData")
 """Apple, responseBodyV2DecodedPayload: they exclude each other, and each names the app. Looked for in this order."""
@@ -55,6 +60,12 @@ def notification_of(claims: Mapping[str, Any], *, signed_payload: str) -> Notifi
         subtype=_text(claims, "subtype", _WORD),
         signed_payload=signed_payload,
     )
+
+
+def draft_of(notification: NotificationReceived, *, app: App, trace_id: str, now: datetime) -> Draft:
+    """What goes into the journal, once for each subject: by whichever road it comes, and however often."""
+    subject = notification_subject(app=app.id, store=notification.store, notification_id=notification.notification_id)
+    return Draft(payload=notification, app=app.id, subject=subject, user_id=None, occurred_at=now, trace_id=trace_id)
 
 
 def _carrier(claims: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from deploy.desk import json_option, show
+from deploy.desk import app_option, environment_option, json_option, show
 from shared.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -77,13 +77,7 @@ class NotificationRow:
 
 def asking(command: F) -> F:
     """The options that every question has."""
-    for option in (
-        json_option,
-        click.option(
-            "--environment", type=click.Choice(["production", "sandbox"]), default="production", show_default=True
-        ),
-        click.option("--app", "app_id", help="An id of the apps file; the only one if not given."),
-    ):
+    for option in (json_option, environment_option, app_option):
         command = option(command)
     return command
 

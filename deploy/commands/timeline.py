@@ -31,9 +31,9 @@ class Line:
 @click.argument("subject")
 @json_option
 def command(subject: str, as_json: bool) -> None:
-    """Every event of a purchase (`pur_…`), spend (`spd_…`), hold (`hld_…`) or grant (`grt_…`), oldest first.
+    """Every event of a purchase (`pur_…`), subscription (`sub_…`), spend (`spd_…`), hold (`hld_…`) or grant (`grt_…`).
 
-    When, what followed, and what is still to be delivered. A request for a refund is in its purchase's.
+    Oldest first: when, what followed, and what is still to be delivered. A request for a refund is in its purchase's.
     """
     with database() as run:
         lines = run(lambda connection: _lines(connection, subject))

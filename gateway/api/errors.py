@@ -9,13 +9,13 @@ from flask import Flask, Response
 
 from gateway.api.credentials import CredentialRejected, KeysUnavailable
 from gateway.domain.callers import ScopeRejected, UserIdInvalid, UserRejected, UserUnnamed
-from gateway.domain.notifications import NotificationInvalid, NotificationRejected
 from gateway.domain.purchases import ProofInvalid
 from gateway.domain.wallets import LedgerAnswerUnavailable, LedgerUnavailable
 from gateway.handlers import PurchaseUnknown
 from shared.events import EventUnknown
 from shared.http import Problem, malformed, not_found, unavailable
 from shared.jws import JwsMalformed, JwsUntrusted
+from shared.notifications import NotificationInvalid, NotificationRejected
 
 
 def install_errors(app: Flask) -> None:

@@ -19,9 +19,9 @@ _PROBLEM_JSON: Final = "application/problem+json"
 _REFERENCE: Final = "#/components/schemas/{model}"
 
 _INTRODUCTION: Final = """\
-In-app purchases in, virtual currency out. JSON both ways; unknown members are ignored; a missing or wrong one is
-400 `malformed-request` that names it. Lists are paged: `next` of one answer is `after` of the next request. Every
-answer carries `X-Request-Id`, and a `traceparent` that is sent is kept to.
+In-app purchases in; virtual currency, subscriptions and entitlements out. JSON both ways; unknown members are ignored;
+a missing or wrong one is 400 `malformed-request` that names it. Lists are paged: `next` of one answer is `after` of the
+next request. Every answer carries `X-Request-Id`, and a `traceparent` that is sent is kept to.
 
 Calls that move currency take an `Idempotency-Key`, which the caller makes up: one for each thing that is to be done.
 The same request with the same key is done once, however often it is sent, and answered with the first answer, word for
@@ -107,7 +107,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if parameters := [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)]:
         operation["parameters"] = parameters
     if route.body is not None:
-        content = {_JSON: _body(route.body, route.examples)}
+        content = {_JSON: _content(route.body, route.examples)}
         operation["requestBody"] = {"required": _says_something(route.body), "content": content}
     return operation
 
@@ -117,7 +117,7 @@ def _says_something(body: type[BaseModel]) -> bool:
     return any(member.is_required() for member in body.model_fields.values())
 
 
-def _body(kind: type, examples: Mapping[str, documents.Example]) -> dict[str, Any]:
+def _content(kind: type, examples: Mapping[str, documents.Example]) -> dict[str, Any]:
     shown = {name: {"summary": example.summary, "value": example.value} for name, example in examples.items()}
     return {"schema": _reference(kind)} | ({"examples": shown} if shown else {})
 
@@ -169,7 +169,7 @@ def _good_response(route: Route, status: int) -> dict[str, Any]:
     response: dict[str, Any] = {"description": _GOOD[status]} | _response_headers(route)
     answer = route.answers[status]
     if answer is not None:
-        response["content"] = {_JSON: {"schema": _reference(answer)}}
+        response["content"] = {_JSON: _content(answer, route.answer_examples)}
     return response
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from flask import Flask, Response, request
 from pydantic import BaseModel
 
-from gateway.api import documents, operations, purchases, refund_requests, users, wallets, webhooks
+from gateway.api import documents, operations, purchases, refund_requests, subscriptions, users, wallets, webhooks
 from gateway.api.access import Access, admit
 from gateway.api.services import Services
 from shared.http import IDEMPOTENCY_KEY_HEADER, malformed, read_idempotency_key
@@ -38,7 +38,7 @@ class Route:
     call takes one, and the parts of the path.
 
     The view's docstring is what the contract says of the call; `answers` has the document of each good status, None for
-    what is not JSON.
+    what is not JSON, and `answer_examples` shows some of them.
     """
 
     method: str
@@ -49,6 +49,7 @@ class Route:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     examples: Mapping[str, documents.Example] = field(default_factory=dict)  # of the body
+    answer_examples: Mapping[str, documents.Example] = field(default_factory=dict)
     order: Order | None = None
 
     @property
@@ -112,6 +113,24 @@ ROUTES: Final = (
         wallets.entries,
         {200: documents.WalletPage},
         query=documents.WalletPageQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/users/{user}/subscriptions",
+        Access.READER,
+        subscriptions.list_of_user,
+        {200: documents.SubscriptionPage},
+        query=documents.SubscriptionPageQuery,
+        answer_examples=documents.SUBSCRIPTION_EXAMPLES,
+    ),
+    Route(
+        "GET",
+        "/v1/users/{user}/entitlements",
+        Access.READER,
+        subscriptions.entitlements,
+        {200: documents.EntitlementList},
+        query=documents.BelongingsQuery,
+        answer_examples=documents.ENTITLEMENT_EXAMPLES,
     ),
     Route(
         "POST",

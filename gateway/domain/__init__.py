@@ -3,6 +3,5 @@
 callers.py        who asks, and what they may ask for
 purchases.py      what is accepted as a purchase, and what its newest word makes of it
 timelines.py      the events of a purchase, as they are shown
-notifications.py  which app a store's notification is for
 wallets.py        what the ledger says when it is asked or told something
 """

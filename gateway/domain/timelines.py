@@ -11,7 +11,7 @@ from gateway.domain.purchases import Delivery
 from shared.events import Recorded, UnreadEvent
 from shared.ids import EventId, UserId
 
-PROOFS: Final = frozenset({"receipt", "signed_transaction", "signed_payload", "token"})
+PROOFS: Final = frozenset({"receipt", "signed_transaction", "signed_renewal_info", "signed_payload", "token"})
 """The fields of payloads that are never shown: whoever has them could claim what is somebody else's."""
 
 

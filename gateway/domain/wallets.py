@@ -1,4 +1,4 @@
-"""Wallets are the ledger's: the gateway hands its answers on as they are."""
+"""Wallets, subscriptions and entitlements are the ledger's: the gateway hands its answers on as they are."""
 
 from __future__ import annotations
 

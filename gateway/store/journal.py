@@ -30,6 +30,7 @@ _EVENTS_WITHOUT_PROOFS: Final = """
 select id, type, version, app, subject, user_id,
        (payload || case type when 'receipt.submitted' then '{"receipt": ""}'
                              when 'transaction.submitted' then '{"signed_transaction": ""}'
+                             when 'subscription.reported' then '{"signed_transaction": "", "signed_renewal_info": null}'
                              when 'notification.received' then '{"signed_payload": ""}'
                              else '{}' end::jsonb)::text,
        trace_id, causation_id, occurred_at, recorded_at

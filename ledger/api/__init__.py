@@ -5,11 +5,11 @@ callers.py   whose request it is: the gateway's word for it, checked again
 bodies.py    what comes in
 answers.py   what goes out
 services.py  what it is answered from: the ports that the wiring fills
-wallets.py commands.py refund_requests.py operations.py    the views
+wallets.py belongings.py commands.py refund_requests.py operations.py    the views
 """
 
 from ledger.api.answers import render
 from ledger.api.routes import routes
-from ledger.api.services import Commands, Queries, ReadEntries, RefundRequests
+from ledger.api.services import Commands, Queries, ReadEntries, ReadSubscriptions, RefundRequests
 
-__all__ = ["Commands", "Queries", "ReadEntries", "RefundRequests", "render", "routes"]
+__all__ = ["Commands", "Queries", "ReadEntries", "ReadSubscriptions", "RefundRequests", "render", "routes"]

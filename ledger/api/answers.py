@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from flask import Response
 
+from ledger.domain.belongings import EntitlementList, EntitlementStatement, SubscriptionPage
 from ledger.domain.commands import (
     Answer,
     Command,
@@ -25,6 +26,7 @@ from ledger.domain.commands import (
 from ledger.domain.refund_requests import NotEligible, RefundRequestView
 from ledger.domain.statements import EntryPage, WalletEntry
 from shared.clock import rfc3339
+from shared.events import subscription_document
 from shared.http import IDEMPOTENT_REPLAYED_HEADER, JSON_TYPE, PROBLEM_TYPE, Problem, problem_document
 
 REFUSALS: Final[Mapping[RefusalCode, tuple[int, str]]] = {
@@ -155,6 +157,39 @@ def _entry(entry: WalletEntry) -> dict[str, Any]:
         "version": entry.version,
         "created_at": rfc3339(entry.created_at),
         **{name: value for name, value in causes.items() if value is not None},
+    }
+
+
+# ---- subscriptions and entitlements ------------------------------------------------------------------------------
+
+
+def subscription_page(page: SubscriptionPage, *, following: str | None) -> dict[str, Any]:
+    """A page of a user's subscriptions; `following` is where the next one begins."""
+    return {
+        "user_id": page.holder.user_id,
+        "environment": page.holder.environment,
+        "subscriptions": [subscription_document(state) for state in page.subscriptions],
+        "next": following,
+    }
+
+
+def entitlement_list(found: EntitlementList) -> dict[str, Any]:
+    """All that a user may use, or might once."""
+    return {
+        "user_id": found.holder.user_id,
+        "environment": found.holder.environment,
+        "entitlements": [_entitlement(each) for each in found.entitlements],
+    }
+
+
+def _entitlement(statement: EntitlementStatement) -> dict[str, Any]:
+    return {
+        "id": statement.id,
+        "name": statement.name,
+        "active": statement.active,
+        "until": None if statement.until is None else rfc3339(statement.until),
+        "source": statement.source,
+        "version": statement.version,
     }
 
 

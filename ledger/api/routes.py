@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
+from ledger.api import belongings, operations, wallets
 from ledger.api import commands as command_views
-from ledger.api import operations, wallets
 from ledger.api import refund_requests as refund_views
 from ledger.api.bodies import BODY_BYTES_MAX
 from ledger.api.callers import (
@@ -48,6 +48,8 @@ class Route:
 ROUTES: Final = (
     Route("GET", "/v1/users/<user:user_id>/wallet", READ, wallets.show),
     Route("GET", "/v1/users/<user:user_id>/wallet/entries", READ, wallets.entries),
+    Route("GET", "/v1/users/<user:user_id>/subscriptions", READ, belongings.subscriptions),
+    Route("GET", "/v1/users/<user:user_id>/entitlements", READ, belongings.entitlements),
     Route("POST", "/v1/users/<user:user_id>/spends", SPEND, command_views.spend),
     Route("POST", "/v1/spends/<spend_id>/reverse", SETTLE, command_views.reverse_spend),
     Route("POST", "/v1/users/<user:user_id>/holds", SETTLE, command_views.place_hold),

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from ledger.domain.belongings import EntitlementList, SubscriptionPage, SubscriptionPlace
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import Answer, Command
+from ledger.domain.entitlements import Holder
 from ledger.domain.refund_requests import NotEligible, RefundRequestView
 from ledger.domain.statements import EntryPage, WalletStatement
 from shared.ids import AppId, PurchaseId, UserId
@@ -21,12 +23,20 @@ class ReadEntries(Protocol):
     def __call__(self, key: WalletKey, *, before: int | None, limit: int) -> EntryPage: ...
 
 
+class ReadSubscriptions(Protocol):
+    """Reads a page of a user's subscriptions."""
+
+    def __call__(self, holder: Holder, *, after: SubscriptionPlace | None, limit: int) -> SubscriptionPage: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Queries:
     """What only reads. Each raises DatabaseUnavailable. `metrics` is Prometheus' text."""
 
     wallet: Callable[[WalletKey], WalletStatement]
     entries: ReadEntries
+    subscriptions: ReadSubscriptions
+    entitlements: Callable[[Holder], EntitlementList]
     ready: Callable[[], None]
     metrics: Callable[[], bytes]
 

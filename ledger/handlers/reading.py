@@ -1,12 +1,15 @@
-"""Use-case: wallets and their entries are read."""
+"""Use-case: what users have is read: wallets and their entries, subscriptions, entitlements."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
+from ledger.domain.belongings import EntitlementList, SubscriptionPage, SubscriptionPlace, stated_at
 from ledger.domain.books import WalletKey
+from ledger.domain.entitlements import Holder
 from ledger.domain.statements import EntryPage, Funds, WalletState, WalletStatement
-from ledger.handlers.ports import Wallets
+from ledger.handlers.ports import Belongings, Wallets
 from shared.catalog import Catalog
 
 PAGE_MAX: Final = 200
@@ -29,3 +32,24 @@ def read_entries(*, wallets: Wallets, key: WalletKey, before: int | None, limit:
     found = wallets.entries(key, before=before, limit=limit + 1)
     page = found[:limit]
     return EntryPage(entries=page, next_before=page[-1].version if len(found) > limit else None)
+
+
+def read_subscriptions(
+    *, belongings: Belongings, holder: Holder, after: SubscriptionPlace | None, limit: int, now: datetime
+) -> SubscriptionPage:
+    """A page of at most `limit` subscriptions (1 to PAGE_MAX), as they stand now."""
+    found = belongings.subscriptions(holder, after=after, limit=limit + 1)
+    page = found[:limit]
+    return SubscriptionPage(
+        holder=holder,
+        subscriptions=[each.state_at(now) for each in page],
+        next_after=page[-1].place if len(found) > limit else None,
+    )
+
+
+def read_entitlements(*, belongings: Belongings, catalog: Catalog, holder: Holder, now: datetime) -> EntitlementList:
+    """What the user may use now, and what has ended. One that has left the catalogue goes by its id."""
+    known = belongings.entitlements(holder)
+    names = {each.entitlement: catalog.entitlements.get(each.entitlement, each.entitlement) for each in known}
+    stated = [stated_at(each, name=names[each.entitlement], now=now) for each in known]
+    return EntitlementList(holder=holder, entitlements=stated)

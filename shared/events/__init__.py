@@ -6,6 +6,7 @@ subscription, a notification, an account token); all events of one subject are i
 
 base.py                                 what every event has
 store.py                                what a store says, in the words of all stores
+outward.py                              how a subscription is told outside
 gateway.py, verifier.py, ledger.py, notifier.py    who says what
 registry.py                             all of them by name
 """
@@ -36,6 +37,7 @@ from shared.events.ledger import (
     WalletDebited,
 )
 from shared.events.notifier import WebhookDelivered, WebhookExhausted, WebhookQueued
+from shared.events.outward import subscription_document
 from shared.events.registry import OUTWARD, PAYLOADS, WORD_RANK, decode, encode
 from shared.events.store import (
     Environment,
@@ -119,4 +121,5 @@ __all__ = [
     "decode",
     "encode",
     "following",
+    "subscription_document",
 ]

@@ -70,7 +70,7 @@ def test_the_simulator_buys_and_refunds_from_the_command_line(system: System) ->
 
 
 def test_the_files_are_checked_and_an_unknown_subject_is_said_to_be_one(system: System) -> None:
-    assert json.loads(purser(system, "catalog", "check", "--json"))["products"] == {"game": 5}
+    assert json.loads(purser(system, "catalog", "check", "--json"))["products"] == {"game": 6}
     purser(system, "timeline", "pur_nothing", code=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -10,8 +11,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from ledger.api import Queries, routes
+from ledger.domain.belongings import EntitlementList, EntitlementStatement, SubscriptionPage, SubscriptionPlace
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import Answer, Command
+from ledger.domain.entitlements import Holder
 from ledger.domain.refund_requests import NotEligible, RefundRequestView
 from ledger.domain.statements import EntryPage, Funds, WalletEntry, WalletStatement
 from shared.apps import Apps, parse_apps
@@ -60,6 +63,8 @@ class Ports:
     page: EntryPage = field(default_factory=lambda: EntryPage([entry()], next_before=1))
     done: Answer = field(default_factory=lambda: Answer(201, '{"id":"spd_1"}'))
     request: RefundRequestView | NotEligible | None = None
+    following: SubscriptionPlace | None = None
+    owned: Sequence[EntitlementStatement] = ()
 
     def wallet(self, key: WalletKey) -> WalletStatement:
         self._keep(key)
@@ -68,6 +73,14 @@ class Ports:
     def entries(self, key: WalletKey, *, before: int | None, limit: int) -> EntryPage:
         self._keep((key, before, limit))
         return self.page
+
+    def subscriptions(self, holder: Holder, *, after: SubscriptionPlace | None, limit: int) -> SubscriptionPage:
+        self._keep((holder, after, limit))
+        return SubscriptionPage(holder, [], next_after=self.following)
+
+    def entitlements(self, holder: Holder) -> EntitlementList:
+        self._keep(holder)
+        return EntitlementList(holder, self.owned)
 
     def ready(self) -> None:
         self._keep("ready")
@@ -122,7 +135,14 @@ def client_of(ports: Ports) -> FlaskClient:
     """The API on these ports."""
     app = Flask(__name__, static_folder=None)
     install_conventions(app, ids=seeded_ids(1))
-    queries = Queries(wallet=ports.wallet, entries=ports.entries, ready=ports.ready, metrics=ports.metrics)
+    queries = Queries(
+        wallet=ports.wallet,
+        entries=ports.entries,
+        subscriptions=ports.subscriptions,
+        entitlements=ports.entitlements,
+        ready=ports.ready,
+        metrics=ports.metrics,
+    )
     app.register_blueprint(
         routes(
             queries=queries,

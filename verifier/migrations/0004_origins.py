@@ -15,33 +15,57 @@ depends_on = None
 
 ORIGINS = """
 -- The first transaction of a subscription, or of what can be restored. Who claims one of its transactions first has
--- them all: renewals, and restored copies. `renewal_signed_at` is when the store last spoke of its next renewal.
+-- them all: renewals, and restored copies. Of a subscription it also keeps what says when it should have renewed: its
+-- newest period, and what the store said last of its next renewal (shared.events.Renewal).
 create table verifier.origin (
     app                     text        not null,
     store                   text        not null,
     environment             text        not null check (environment in ('production', 'sandbox')),
     original_transaction_id text        not null,
     user_id                 text,
-    renewal_signed_at       timestamptz,
     period_at               timestamptz,           -- when its newest period began
+    period_signed_at        timestamptz,           -- when the store last spoke of that period
+    expires_at              timestamptz,           -- when that period ends
+    revoked                 boolean     not null default false,   -- that period was taken back
+    renewal                 jsonb,
+    renewal_signed_at       timestamptz,           -- when the store last spoke of its next renewal
     check_at                timestamptz,           -- when the store is to be asked, if nothing was heard by then
     checks                  int         not null default 0,   -- in vain, since something was heard
-    primary key (app, store, environment, original_transaction_id)
+    primary key (app, store, environment, original_transaction_id),
+    check ((period_at is null) = (expires_at is null)),
+    check ((renewal is null) = (renewal_signed_at is null))
 ) with (fillfactor = 70);
 
 create index origin_to_check on verifier.origin (app, environment, check_at) where check_at is not null;
 
-alter table verifier.store_transaction add column original_transaction_id text;   -- of what has an origin
+-- `original_transaction_id` is of what has an origin. `revoked_at` and `revocation_cause` are what the word on refunds
+-- says that counts (`revoked_signed_at`, `refunded_milli`).
+alter table verifier.store_transaction
+    add column original_transaction_id text,
+    add column revoked_at timestamptz,
+    add column revocation_cause text;
 
+update verifier.store_transaction set revoked_at = revoked_signed_at, revocation_cause = 'refund'
+ where revoked_signed_at is not null;
+
+-- What is used up, and what is bought for a time, cannot be restored; of what is not known it is assumed that it can.
 update verifier.store_transaction
    set original_transaction_id = statement ->> 'original_transaction_id'
- where statement ->> 'product_type' in ('auto_renewable', 'non_consumable');
+ where coalesce(statement ->> 'product_type', '') not in ('consumable', 'non_renewing');
 
-insert into verifier.origin (app, store, environment, original_transaction_id, user_id)
-select distinct on (app, store, environment, original_transaction_id)
-       app, store, environment, original_transaction_id, user_id
-  from verifier.store_transaction where original_transaction_id is not null
- order by app, store, environment, original_transaction_id, user_id nulls last, transaction_id;
+alter table verifier.store_transaction
+    add constraint store_transaction_refund_is_whole
+        check ((revoked_signed_at is null) = (revoked_at is null) and (revoked_at is null) = (revocation_cause is null));
+
+-- What was kept before says nothing of periods, so the store is asked how each subscription stands.
+insert into verifier.origin (app, store, environment, original_transaction_id, user_id, check_at)
+select app, store, environment, original_transaction_id,
+       (array_agg(user_id order by (statement ->> 'purchased_at')::timestamptz, transaction_id)
+          filter (where user_id is not null))[1],
+       case when bool_or(statement ->> 'product_type' = 'auto_renewable') then clock_timestamp() end
+  from verifier.store_transaction
+ where original_transaction_id is not null
+ group by app, store, environment, original_transaction_id;
 
 create index store_transaction_unclaimed_of_origin
     on verifier.store_transaction (app, store, environment, original_transaction_id)
@@ -56,6 +80,7 @@ create table verifier.reconciliation (
     environment text        not null check (environment in ('production', 'sandbox')),
     road        text        not null check (road in ('notifications', 'subscriptions')),
     cursor_at   timestamptz,                       -- everything before it was looked through
+    asked_at    timestamptz,                       -- when it was last asked, whatever came of it
     checked_at  timestamptz,                       -- when it was last asked to the end, without an error
     missed      bigint      not null default 0,
     missed_at   timestamptz,                       -- when something missed was found last

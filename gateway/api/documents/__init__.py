@@ -16,6 +16,14 @@ from gateway.api.documents.purchases import (
     WaitQuery,
 )
 from gateway.api.documents.refund_requests import REFUND_REQUEST_EXAMPLES, NewRefundRequest, RefundRequest
+from gateway.api.documents.subscriptions import (
+    ENTITLEMENT_EXAMPLES,
+    SUBSCRIPTION_EXAMPLES,
+    BelongingsQuery,
+    EntitlementList,
+    SubscriptionPage,
+    SubscriptionPageQuery,
+)
 from gateway.api.documents.timelines import Timeline, TimelineEvent
 from gateway.api.documents.users import AccountToken, Product, ProductList
 from gateway.api.documents.wallets import (
@@ -42,6 +50,7 @@ from gateway.api.documents.wallets import (
 from gateway.api.documents.webhooks import AppleNotification
 
 __all__ = [
+    "ENTITLEMENT_EXAMPLES",
     "GRANT_EXAMPLES",
     "HOLD_CAPTURE_EXAMPLES",
     "HOLD_EXAMPLES",
@@ -50,10 +59,13 @@ __all__ = [
     "REFUND_REQUEST_EXAMPLES",
     "SPEND_EXAMPLES",
     "SPEND_REVERSAL_EXAMPLES",
+    "SUBSCRIPTION_EXAMPLES",
     "WAIT_S_MAX",
     "AccountToken",
     "AppleNotification",
+    "BelongingsQuery",
     "CurrencyAmount",
+    "EntitlementList",
     "Example",
     "Grant",
     "Health",
@@ -75,6 +87,8 @@ __all__ = [
     "Spend",
     "SpendReversal",
     "SubmittedPurchase",
+    "SubscriptionPage",
+    "SubscriptionPageQuery",
     "Timeline",
     "TimelineEvent",
     "WaitQuery",

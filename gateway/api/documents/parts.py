@@ -32,7 +32,7 @@ AmountNumber = Annotated[int, Field(ge=1, le=AMOUNT_MAX, description="Whole unit
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A request body as the contract shows it, and what it is one of."""
+    """A body or an answer as the contract shows it, and what it is one of."""
 
     summary: str
     value: Mapping[str, Any]

@@ -24,7 +24,10 @@ class RefundPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product of the store, and what each unit of it gives. `refund_requests` null: none can be made in the app."""
+    """A product of the store, and what each unit of it gives.
+
+    `days` is how long one that does not renew lasts. `refund_requests` null: none can be made in the app.
+    """
 
     id: str
     type: ProductType
@@ -32,6 +35,7 @@ class Product:
     group: str | None
     grants: Sequence[CurrencyAmount]
     entitlements: Sequence[str]
+    days: int | None
     refund_requests: RefundPolicy | None
 
     @classmethod
@@ -43,6 +47,7 @@ class Product:
             group=product.group,
             grants=[CurrencyAmount.of(amount) for amount in product.granted(1)],
             entitlements=product.entitlements,
+            days=product.days,
             refund_requests=None if policy is None else RefundPolicy(**policy.model_dump()),
         )
 

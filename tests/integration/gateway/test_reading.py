@@ -321,9 +321,12 @@ def test_the_catalogue_says_what_each_product_gives(gateway: Gateway) -> None:
         "group": None,
         "grants": [{"currency": "coins", "amount": 50}, {"currency": "gems", "amount": 550}],
         "entitlements": [],
+        "days": None,
         "refund_requests": {"window_days": 30, "spent_percent_max": 10, "open_days": 14},
     }
     assert products["com.example.game.vip.monthly"]["group"] == "vip"
+    season = products["com.example.game.season"]
+    assert (season["type"], season["days"], season["entitlements"]) == ("non_renewing", 90, ["season"])
     assert products["com.example.game.vip.yearly"]["refund_requests"] is None
 
 

@@ -16,7 +16,6 @@ from werkzeug.test import TestResponse
 
 from ledger.app import create_api
 from ledger.handlers.facts import apply_facts
-from ledger.store import PostgresBooks, PostgresCommissions, PostgresRefundRequests
 from shared.apps import load_apps
 from shared.catalog import load_catalog
 from shared.clock import SystemClock
@@ -25,6 +24,7 @@ from shared.events import Environment, Event
 from shared.http import caller_header
 from shared.ids import PurchaseId, UserId, system_ids
 from tests.support.ledger import ALICE, NOW, refunded, transaction, verified
+from tests.support.ledger_tables import tables_on
 
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
 GEMS_100 = "com.example.game.gems100"
@@ -51,9 +51,7 @@ def post(engine: Engine, *events: Event[Any]) -> None:
 def _apply(connection: Connection, events: Sequence[Event[Any]]) -> None:
     apply_facts(
         events,
-        books=PostgresBooks(connection, shard=0),
-        requests=PostgresRefundRequests(connection),
-        commissions=PostgresCommissions(connection),
+        tables=tables_on(connection),
         catalog=load_catalog(EXAMPLES / "catalog.toml"),
         apps=load_apps(EXAMPLES / "apps.toml"),
         new_id=system_ids().event_id,

@@ -50,6 +50,7 @@ class TestTheExample:
             "gems100",
             "gems550",
             "adfree",
+            "season",
             "monthly",
             "yearly",
         ]

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.notifications import (
+from shared.apps import App, AppleApp, Apps
+from shared.ids import AppId
+from shared.notifications import (
     UNSTATED,
     NotificationInvalid,
     NotificationRejected,
     addressee,
     notification_of,
 )
-from shared.apps import App, AppleApp, Apps
-from shared.ids import AppId
 
 GAME = App(id=AppId("game"), name="Game", apple=AppleApp(bundle_id="com.example.game", app_apple_id=1))
 QUIZ = App(id=AppId("quiz"), name="Quiz", apple=AppleApp(bundle_id="com.example.quiz"))
