@@ -162,6 +162,12 @@ def test_what_is_said_twice_is_heard_once(connection: Connection) -> None:
     assert said(tell(connection, changed(period(), renewal=renewal())).drafts) == []
 
 
+def test_what_is_signed_again_and_says_the_same_is_no_news(connection: Connection) -> None:
+    tell(connection, verified(period()), changed(period(), renewal=renewal()))
+    again = changed(period(signed=DAY), renewal=renewal(signed=DAY))
+    assert said(tell(connection, again, now=at(DAY)).drafts) == []
+
+
 def test_each_paid_period_is_granted_once(connection: Connection) -> None:
     tell(connection, verified(period(1)))
     tell(connection, verified(period(2, starts=MONTH)), now=at(MONTH))
@@ -284,6 +290,16 @@ def test_a_period_of_grace_lengthens_what_may_be_used(connection: Connection) ->
     assert told is not None
     assert told.status == "in_grace_period"
     assert balances_of(connection, ALICE) == {GEMS: 300}  # nobody has paid for it yet
+
+
+def test_what_was_said_of_an_earlier_period_says_nothing_of_this_one(connection: Connection) -> None:
+    failed = renewal(signed=MONTH, in_billing_retry=True, grace_until=4 * MONTH)
+    tell(connection, verified(period(2, starts=MONTH + DAY)), changed(period(), renewal=failed), now=at(2 * MONTH))
+    assert until(connection) == at(2 * MONTH + DAY)
+    assert lapse(connection, at(2 * MONTH + DAY)) == ["subscription.updated", "entitlement.changed"]
+    told = state(connection)
+    assert told is not None
+    assert (told.status, told.expiration_reason) == ("expired", None)
 
 
 def test_an_upgrade_gives_what_the_new_product_gives_instead(connection: Connection) -> None:
