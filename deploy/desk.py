@@ -4,10 +4,11 @@ or programs (JSON)."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from uuid import UUID
 
@@ -17,17 +18,32 @@ from deploy.addresses import recalled_addresses
 from deploy.errors import StackInvalid, StackUnavailable
 from deploy.settings import StackSettings
 from shared.apps import App
-from shared.clock import rfc3339
+from shared.clock import SystemClock, rfc3339
 from shared.events import Environment
 from shared.settings import checked_apps, read
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
 PIPED_WIDTH = 1000
 """Of a table that nobody looks at: a row is one line, so that grep finds whole rows."""
+
+
+def read_since(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:  # noqa: ARG001
+    """A moment: `7d`, `12h` or `30m` ago, or an ISO 8601 date (and time; UTC if it does not say). Click's callback."""
+    if value is None:
+        return None
+    if ago := re.fullmatch(r"(\d{1,5})([dhm])", value):
+        unit = {"d": "days", "h": "hours", "m": "minutes"}[ago[2]]
+        return SystemClock().now() - timedelta(**{unit: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is neither like 7d, 12h, 30m nor an ISO 8601 date") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 app_option = click.option("--app", "app_id", help="An id of the apps file; the only one if not given.")
@@ -54,13 +70,26 @@ def database() -> Iterator[Callable[[Callable[[Connection], T]], T]]:
 
     Raises StackUnavailable when it cannot be reached.
     """
-    from shared.database import DatabaseUnavailable, connect_engine, transact
+    from shared.database import transact
+
+    with database_engine() as engine:
+        yield lambda work: transact(engine, work)
+
+
+@contextmanager
+def database_engine(*, connections: int = 1) -> Iterator[Engine]:
+    """The same database, for who needs more than one connection to it. Raises StackUnavailable, likewise."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from shared.database import DatabaseUnavailable, connect_engine, is_unavailable
 
     url = recalled_addresses(read(StackSettings)).database_url
-    engine = connect_engine(url, role=None, pool_size=1, application_name="purser")
+    engine = connect_engine(url, role=None, pool_size=connections, application_name="purser")
     try:
-        yield lambda work: transact(engine, work)
-    except DatabaseUnavailable as error:
+        yield engine
+    except (DatabaseUnavailable, SQLAlchemyError) as error:
+        if not is_unavailable(error):
+            raise
         raise StackUnavailable("PURSER_DATABASE_URL: the database cannot be reached") from error
     finally:
         engine.dispose()

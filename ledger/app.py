@@ -21,11 +21,14 @@ from ledger.domain.commands import Answer, Command
 from ledger.domain.entitlements import Holder
 from ledger.domain.refund_requests import NotEligible, RefundRequestView
 from ledger.domain.statements import EntryPage, WalletStatement
+from ledger.domain.subscriptions import SubscriptionKey
 from ledger.handlers import commands as executing
 from ledger.handlers import reading, refund_requests
 from ledger.handlers.auditing import Observe, audit
+from ledger.handlers.entitlements import end_entitlements
 from ledger.handlers.expiring import EXPIRED_AT_ONCE_MAX, expire_holds
 from ledger.handlers.ports import Tables
+from ledger.handlers.subscriptions import lapse_subscriptions
 from ledger.schedule import auditing, expiring, forgetting
 from ledger.settings import LedgerApiSettings, LedgerSchedulerSettings, LedgerSettings
 from ledger.store import (
@@ -62,7 +65,7 @@ from shared.settings import checked_apps, checked_catalog, read
 
 ROLE = "purser_ledger"
 SCHEDULER = "ledger-scheduler"
-SCHEDULER_CONNECTIONS = 4
+SCHEDULER_CONNECTIONS = 7
 """One for each of its jobs, and one to wake the courier."""
 FORGOTTEN_AT_ONCE_MAX = 1_000
 API_CONNECTIONS = 8
@@ -106,7 +109,7 @@ def tables_on(ids: IdSource) -> Callable[[Connection], Tables]:
 
 
 def run_scheduler() -> None:
-    """Expires, audits and forgets until SIGTERM or SIGINT."""
+    """Ends what is over, audits and forgets until SIGTERM or SIGINT."""
     settings = read(LedgerSchedulerSettings)
     configure_logging(service=SCHEDULER, level=settings.log_level)
     url = settings.database_url.get_secret_value()
@@ -123,24 +126,26 @@ def scheduled_jobs(
     run = partial(transact, engine)
     audits, waker = PostgresAudits(run), Waker(engine)
 
-    def end(expire_on: Callable[..., int], due: Sequence[Any]) -> int:
-        count: int = run(lambda connection: expire_on(connection, apps=apps, ids=ids, clock=clock, due=due))
-        waker.poke()
-        return count
+    def ending(name: str, due_on: Callable[[Connection], Callable[..., Sequence[Any]]], end: Callable[..., int]) -> Job:
+        def oldest() -> Sequence[Any]:
+            return run(lambda connection: due_on(connection)(now=clock.now(), limit=EXPIRED_AT_ONCE_MAX))
 
-    def due_holds(connection: Connection) -> Sequence[UUID]:
-        return PostgresCommissions(connection).due_holds(now=clock.now(), limit=EXPIRED_AT_ONCE_MAX)
+        def end_all(due: Sequence[Any]) -> int:
+            count: int = run(lambda connection: end(connection, ids=ids, clock=clock, due=due))
+            waker.poke()
+            return count
 
-    def due_requests(connection: Connection) -> Sequence[TransactionKey]:
-        return PostgresRefundRequests(connection).due(now=clock.now(), limit=EXPIRED_AT_ONCE_MAX)
+        return expiring(name, due=oldest, end=end_all)
 
     def forget_some() -> int:
         before = clock.now() - timedelta(days=settings.answers_kept_days)
         return run(lambda connection: PostgresAnswers(connection).forget(before=before, limit=FORGOTTEN_AT_ONCE_MAX))
 
     jobs = [
-        expiring("expire-holds", due=partial(run, due_holds), end=partial(end, expire_holds_on)),
-        expiring("expire-requests", due=partial(run, due_requests), end=partial(end, expire_requests_on)),
+        ending("expire-holds", lambda on: PostgresCommissions(on).due_holds, partial(expire_holds_on, apps=apps)),
+        ending("expire-requests", lambda on: PostgresRefundRequests(on).due, partial(expire_requests_on, apps=apps)),
+        ending("lapse-subscriptions", lambda on: PostgresSubscriptions(on).due, lapse_subscriptions_on),
+        ending("end-entitlements", lambda on: PostgresEntitlements(on).due, end_entitlements_on),
         forgetting(forget_some, audits=audits, clock=clock),
     ]
     if settings.audit_interval_s:
@@ -184,6 +189,26 @@ def expire_holds_on(
     )
     journal.append(connection, expired.drafts, ids=ids)
     return expired.count
+
+
+def lapse_subscriptions_on(
+    connection: Connection, *, ids: IdSource, clock: Clock, due: Sequence[SubscriptionKey]
+) -> int:
+    """Tells what has become of these subscriptions by time alone; of how many."""
+    drafts = lapse_subscriptions(
+        due, subscriptions=PostgresSubscriptions(connection), new_trace=ids.trace_id, now=clock.now()
+    )
+    journal.append(connection, drafts, ids=ids)
+    return len(drafts)
+
+
+def end_entitlements_on(connection: Connection, *, ids: IdSource, clock: Clock, due: Sequence[Holder]) -> int:
+    """Ends what these users may use no more, since its time is over; how many entitlements."""
+    drafts = end_entitlements(
+        due, entitlements=PostgresEntitlements(connection), new_trace=ids.trace_id, now=clock.now()
+    )
+    journal.append(connection, drafts, ids=ids)
+    return len(drafts)
 
 
 def audit_books(run: Run, *, clock: Clock, since: datetime | None, observe: Observe) -> Report:

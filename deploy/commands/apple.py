@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from deploy.desk import app_option, environment_option, json_option, show
-from shared.clock import SystemClock
+from deploy.desk import app_option, environment_option, json_option, read_since, show
 
 if TYPE_CHECKING:
     from appstoreserverlibrary.models.CheckTestNotificationResponse import CheckTestNotificationResponse
@@ -80,18 +78,6 @@ def asking(command: F) -> F:
     for option in (json_option, environment_option, app_option):
         command = option(command)
     return command
-
-
-def read_since(ctx: click.Context, param: click.Parameter, value: str) -> datetime:  # noqa: ARG001 - click's signature
-    """A moment: `7d`, `12h` or `30m` ago, or an ISO 8601 date (and time; UTC if it does not say)."""
-    if ago := re.fullmatch(r"(\d{1,5})([dhm])", value):
-        unit = {"d": "days", "h": "hours", "m": "minutes"}[ago[2]]
-        return SystemClock().now() - timedelta(**{unit: int(ago[1])})
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is neither like 7d, 12h, 30m nor an ISO 8601 date") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @click.group()

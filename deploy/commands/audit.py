@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.desk import PIPED_WIDTH, database, json_option
+from deploy.desk import PIPED_WIDTH, database, json_option, read_since
 from shared.clock import SystemClock, rfc3339
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
-    help="Leave out transfers, spends, holds and events from before (UTC); wallets and accounts are looked at whole.",
+    callback=read_since,
+    help="Leave out transfers, spends, holds and events from before: 7d, 12h, 30m, or an ISO 8601 date. Wallets and"
+    " accounts are looked at whole.",
 )
 @json_option
 def command(since: datetime | None, as_json: bool) -> None:
@@ -33,9 +34,8 @@ def command(since: datetime | None, as_json: bool) -> None:
     """
     from ledger.app import audit_books
 
-    from_then_on = None if since is None else since.replace(tzinfo=UTC)
     with database() as run:
-        report = audit_books(run, clock=SystemClock(), since=from_then_on, observe=_progress())
+        report = audit_books(run, clock=SystemClock(), since=since, observe=_progress())
     if as_json:
         click.echo(json.dumps(_document(report), indent=2))
     else:

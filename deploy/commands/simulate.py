@@ -8,18 +8,13 @@ from typing import Any, get_args
 
 import click
 
-from deploy.addresses import recalled_addresses
-from deploy.errors import StackInvalid, StackUnavailable
-from deploy.settings import StackSettings
+from deploy.simulated import ask, notify_option, post, show
+from deploy.simulated_subscriptions import COMMANDS
 from shared.clock import SystemClock
-from shared.settings import read
+from simulator.domain import DiscountType
 from simulator.payloads import ConsumptionRequestReason
 
-TIMEOUT_S = (3.05, 30)
 TRIED_WITHIN_S = 15.0
-
-
-_notify = click.option("--notify/--no-notify", default=True, help="Whether the App Store tells the gateway.")
 
 
 @click.group()
@@ -34,7 +29,9 @@ def command() -> None:
 @click.option("--app", help="An id of the apps file; the first one there if not given.")
 @click.option("--app-account-token", help="The UUID that the app gave StoreKit: GET /v1/users/{u}/account-token.")
 @click.option("--family-shared", is_flag=True, help="A family member has it from who bought it; it has no price.")
-@_notify
+@click.option("--offer", type=click.Choice(get_args(DiscountType)), help="An introductory offer of a subscription.")
+@click.option("--customer", help="Who has bought before; a new one if not given.")
+@notify_option
 def buy(
     product_id: str,
     quantity: int,
@@ -42,6 +39,8 @@ def buy(
     app: str | None,
     app_account_token: str | None,
     family_shared: bool,
+    offer: str | None,
+    customer: str | None,
     notify: bool,
 ) -> None:
     """A customer buys; the answer has the signed transaction and the receipt."""
@@ -52,9 +51,11 @@ def buy(
         "app": app,
         "app_account_token": app_account_token,
         "family_shared": family_shared,
+        "offer": offer,
+        "customer": customer,
         "notify": notify,
     }
-    _show(_post("/_sim/purchases", {name: value for name, value in body.items() if value is not None}))
+    show(post("/_sim/purchases", body))
 
 
 @command.command()
@@ -65,18 +66,18 @@ def buy(
     default=100,
     help="Of the whole quantity, with what was refunded before; all if not given.",
 )
-@_notify
+@notify_option
 def refund(transaction_id: str, percent: float, notify: bool) -> None:
     """The App Store refunds a transaction (REFUND)."""
-    _show(_befall(transaction_id, "refund", percent=percent, notify=notify))
+    show(_befall(transaction_id, "refund", percent=percent, notify=notify))
 
 
 @command.command("reverse-refund")
 @click.argument("transaction_id")
-@_notify
+@notify_option
 def reverse_refund(transaction_id: str, notify: bool) -> None:
     """The App Store takes its refund back: the purchase stands again (REFUND_REVERSED)."""
-    _show(_befall(transaction_id, "reverse-refund", notify=notify))
+    show(_befall(transaction_id, "reverse-refund", notify=notify))
 
 
 @command.command("request-refund")
@@ -84,26 +85,26 @@ def reverse_refund(transaction_id: str, notify: bool) -> None:
 @click.option(
     "--reason", type=click.Choice(get_args(ConsumptionRequestReason)), default="UNINTENDED_PURCHASE", show_default=True
 )
-@_notify
+@notify_option
 def request_refund(transaction_id: str, reason: str, notify: bool) -> None:
     """The customer asks the App Store for a refund, and it asks how much was consumed (CONSUMPTION_REQUEST)."""
-    _show(_befall(transaction_id, "request-refund", reason=reason, notify=notify))
+    show(_befall(transaction_id, "request-refund", reason=reason, notify=notify))
 
 
 @command.command("decline-refund")
 @click.argument("transaction_id")
-@_notify
+@notify_option
 def decline_refund(transaction_id: str, notify: bool) -> None:
     """The App Store refuses the refund that the customer asked for (REFUND_DECLINED)."""
-    _show(_befall(transaction_id, "decline-refund", notify=notify))
+    show(_befall(transaction_id, "decline-refund", notify=notify))
 
 
 @command.command()
 @click.argument("transaction_id")
-@_notify
+@notify_option
 def revoke(transaction_id: str, notify: bool) -> None:
     """A family stops sharing what was bought with --family-shared (REVOKE)."""
-    _show(_befall(transaction_id, "revoke", notify=notify))
+    show(_befall(transaction_id, "revoke", notify=notify))
 
 
 @command.command("test-notification")
@@ -112,8 +113,8 @@ def revoke(transaction_id: str, notify: bool) -> None:
 def test_notification(environment: str, app: str | None) -> None:
     """The App Store sends a TEST notification; the answer has what became of it."""
     body = {"environment": environment} | ({"app": app} if app else {})
-    sent = _post("/_sim/test-notifications", body)
-    _show(_tried(f"/_sim/notifications/{sent['id']}"))
+    sent = post("/_sim/test-notifications", body)
+    show(_tried(f"/_sim/notifications/{sent['id']}"))
 
 
 @command.command()
@@ -125,7 +126,7 @@ def faults(faults: str | None) -> None:
     For example: '{"verify_receipt": {"statuses": [21005, "http_503", "cut", 0], "delay_ms": 300}}'
     The members: verify_receipt, api, ocsp, notifications; what each takes stands in simulator/faults.py.
     """
-    _show(_ask("GET", "/_sim/faults") if faults is None else _ask("PUT", "/_sim/faults", _parsed(faults)))
+    show(ask("GET", "/_sim/faults") if faults is None else ask("PUT", "/_sim/faults", _parsed(faults)))
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -143,34 +144,14 @@ def _tried(path: str) -> dict[str, Any]:
     clock = SystemClock()
     deadline = clock.monotonic() + TRIED_WITHIN_S
     pause = Event()
-    while not (notification := _ask("GET", path))["attempts"] and clock.monotonic() < deadline:
+    while not (notification := ask("GET", path))["attempts"] and clock.monotonic() < deadline:
         pause.wait(0.1)
     return notification
 
 
 def _befall(transaction_id: str, action: str, **body: Any) -> dict[str, Any]:
-    return _post(f"/_sim/transactions/{transaction_id}/{action}", body)
+    return post(f"/_sim/transactions/{transaction_id}/{action}", body)
 
 
-def _post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-    return _ask("POST", path, body)
-
-
-def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    import requests
-
-    simulator = recalled_addresses(read(StackSettings)).simulator
-    try:
-        response = requests.request(method, simulator + path, json=body, timeout=TIMEOUT_S)
-        answer: dict[str, Any] = response.json()
-    except requests.JSONDecodeError as error:
-        raise StackInvalid(f"what answers at {simulator} is no simulator: set PURSER_SIMULATOR_PORT") from error
-    except requests.RequestException as error:
-        raise StackUnavailable(f"the simulator at {simulator} does not answer: is `purser up` running?") from error
-    if not response.ok:
-        raise click.ClickException(str(answer.get("detail", response.reason)))
-    return answer
-
-
-def _show(answer: dict[str, Any]) -> None:
-    click.echo(json.dumps(answer, indent=2))
+for each in COMMANDS:
+    command.add_command(each)

@@ -60,10 +60,20 @@ PROMISES: Final[Mapping[str, str]] = {
     "transaction-wallet": "a transaction moved currency in its user's wallet alone",
     "transaction-purchase": "a transaction is granted once",
     "transaction-sequence": "a transaction's refunds and reversals are numbered 1, 2, 3, … and it knows the newest",
+    "transaction-stated": "a granted transaction has the id under which its store stated it",
     "transaction-signed": "a store's word on a refund is not signed in the future: it would outdo all later ones",
     "event-posted": "a spend, a reversed spend or a grant that the journal tells of is in the books",
     "verified-granted": "a verified purchase is granted or parked, or still to be handled",
     "refund-applied": "a refund, or its reversal, is in the books as it was stated, or still to be handled",
+    # subscriptions and entitlements
+    "subscription-heard": "what a store said of a subscription counts, or newer words do, or it is still to be handled",
+    "subscription-told": "an owned subscription is told as what counts of what was heard of it",
+    "subscription-status": "a subscription's status is told within five minutes of its becoming so",
+    "subscription-due": "a subscription's status is looked at again when time changes it, within five minutes",
+    "subscription-gives": "what a subscription gives lasts as long as its user may use it",
+    "source-cause": "what gives a user something is a subscription or a purchase of theirs that was not taken back",
+    "entitlement-told": "a user is told that they may use something as long as the longest of all that gives it",
+    "entitlement-ended": "what a user may use ends with its time, within five minutes",
 }
 """Every check by its name. Each is a sentence that is true of sound books."""
 

@@ -91,7 +91,9 @@ class Subscription:
 
     @property
     def grace_until(self) -> datetime | None:
-        return self.last_renewal.grace_period_expires_at if self.last_renewal else None
+        """Only while the store tries to be paid: of what was cancelled meanwhile, it may go on stating the date."""
+        renewal = self.last_renewal
+        return renewal.grace_period_expires_at if renewal is not None and renewal.in_billing_retry else None
 
     @property
     def access_until(self) -> datetime | None:
@@ -199,7 +201,7 @@ def status_at(subscription: Subscription, now: datetime) -> SubscriptionStatus:
     renewal = subscription.last_renewal
     if renewal is None or not renewal.in_billing_retry:
         return "expired"
-    if renewal.grace_period_expires_at is not None and now < renewal.grace_period_expires_at:
+    if subscription.grace_until is not None and now < subscription.grace_until:
         return "in_grace_period"
     return "in_billing_retry" if now < subscription.period.expires_at + BILLING_RETRY else "expired"
 

@@ -12,7 +12,8 @@ import msgspec
 from sqlalchemy import Connection, Engine
 
 from ledger.domain.audit import Cursor, Finding, Newest, Page, Report, Waiting
-from ledger.store.audit_walks import BY_INDEX, WALKS
+from ledger.store.audit_pages import BY_INDEX
+from ledger.store.audit_walks import WALKS
 from shared.ids import uuid7_floor
 
 Run = Callable[[Callable[[Connection], Any]], Any]

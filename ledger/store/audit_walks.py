@@ -7,66 +7,11 @@ it (`entries`), and the account is where its last entry left it (`accounts`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
-from ledger.domain.audit import FINDINGS_KEPT_MAX, Cursor
-
-BY_INDEX: Final = """
-select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
-"""
-"""Comes before a walk's statement: with stale statistics the planner may find that reading a whole table is cheaper,
-or all that is left of it, to be sorted, for every page.
-
-It may then find the same of reading a whole index. So in the walks each look-up is a subquery of its own, for one row
-of the page, with `offset 0`: the planner does not merge such a one into the rest, and has nothing to choose but the
-index whose key is given.
-"""
-
-NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """One way through a table.
-
-    page     CTEs, the first of which is `page`: rows along the key, after the cursor (%(after_0)s …). `seen` in it is
-             the cursor's own row, which is there for the next one to be compared with
-    wrong    for each promise that is broken: its name, what breaks it, what was found and what was expected
-    key      the page's columns that the cursor is made of, and where it begins
-    rows     of a page: it takes some tenths of a second
-    by_time  the key's ids are ordered by time
-    """
-
-    name: str
-    key: Sequence[str]
-    begin: Cursor
-    page: str
-    wrong: str
-    rows: int
-    by_time: bool = False
-    waiting: str | None = None
-
-    def statement(self) -> str:
-        """One row: how many rows, the last one's key, how many are wrong, the first of them; the same of who waits."""
-        last = ", ".join(f"{column}::text" for column in self.key)
-        newest_first = ", ".join(f"{column} desc" for column in self.key)
-        return f"""
-with {self.page},
-     wrong as materialized ({self.wrong}),
-     waiting as materialized ({self.waiting or "select null where false"})
-select (select count(*) from page where not seen),
-       (select array[{last}] from page order by {newest_first} limit 1),
-       (select count(*) from wrong),
-       (select coalesce(jsonb_agg(to_jsonb(first)), '[]')::text
-          from (select * from wrong limit {FINDINGS_KEPT_MAX}) as first),
-       (select count(*) from waiting),
-       (select coalesce(jsonb_agg(to_jsonb(first)), '[]')::text
-          from (select * from waiting limit {FINDINGS_KEPT_MAX}) as first)
-"""
-
+from ledger.store import audit_subscriptions
+from ledger.store.audit_pages import NO_UUID, Walk
 
 # ---- transfers ---------------------------------------------------------------------------------------------------
 
@@ -131,8 +76,9 @@ select 'transfer-event', jsonb_build_object('transfer_id', page.id, 'event_id', 
   left join lateral (select * from journal.event where id = page.event_id offset 0) as event on true
  where (event.type = any (types) and event.app = page.app
         and case when transaction_id is not null
-                 then (payload -> 'transaction' ->> 'store', payload -> 'transaction' ->> 'environment',
-                       payload -> 'transaction' ->> 'transaction_id') = (store, environment, transaction_id)
+                 then (payload #>> '{transaction,store}', payload #>> '{transaction,environment}',
+                       coalesce(payload #>> '{transaction,charge_id}', payload #>> '{transaction,transaction_id}'))
+                      = (store, environment, transaction_id)
                  else payload ->> 'environment' = environment
                       and (kind = 'write_off' or subject = case kind when 'grant' then 'grt_' else 'spd_' end
                                                            || replace(coalesce(reverses, page.id)::text, '-', ''))
@@ -507,6 +453,9 @@ with broken as materialized (
                  group by number) as counted
          where known <> newest or later <> newest
          union all
+        select 'transaction-stated', number, '{}', 'none', 'the id that the store gave it'
+          from page where state = 'granted' and stated_as is null
+         union all
         select 'transaction-signed', number, '{}', revoked_signed_at::text, 'by ' || now()
           from page where revoked_signed_at > now() + interval '1 day')  -- clocks differ, by less than that
 select "check", jsonb_build_object('app', app, 'store', store, 'environment', environment,
@@ -528,11 +477,16 @@ _FACTS = Walk(
     by_time=True,
     page="""
 page as materialized (
-    select id, type, app, subject, payload -> 'transaction' as transaction,
+    select id, type, app, subject, user_id, payload -> 'transaction' as transaction,
+           coalesce(payload #>> '{transaction,charge_id}', payload #>> '{transaction,transaction_id}') as charge,
            case when type = 'refund.reversed' then 0
-                else coalesce((payload ->> 'percentage_milli')::int, 100000) end as milli, false as seen
+                else coalesce((payload ->> 'percentage_milli')::int, 100000) end as milli,
+           (payload #>> '{renewal,signed_at}')::timestamptz as renewal_signed_at,
+           case when type = 'subscription.changed' then payload #>> '{revoked,signed_at}'
+                when type <> 'purchase.verified' then payload #>> '{transaction,signed_at}'
+                end::timestamptz as revoked_signed_at, false as seen
       from journal.event
-     where type in ('purchase.verified', 'refund.received', 'refund.reversed',
+     where type in ('purchase.verified', 'refund.received', 'refund.reversed', 'subscription.changed',
                     'spend.posted', 'spend.reversed', 'grant.posted') and id > %(after_0)s::uuid
      order by id limit %(rows)s),
 done as materialized (
@@ -540,18 +494,40 @@ done as materialized (
     select id, type, jsonb_build_object('event_id', id, 'app', app, 'subject', subject) as thing,
            case when subject ~ '^(spd|grt)_[0-9a-f]{32}$' then right(subject, 32)::uuid end as about
       from page where type in ('spend.posted', 'spend.reversed', 'grant.posted')),
-unhandled as materialized (
-    select page.id, page.type, page.subject, known.state, known.refunded_milli, known.revoked_signed_at, page.milli,
-           (transaction ->> 'signed_at')::timestamptz as signed_at,
+handled as materialized (
+    -- what stores said, and what the ledger has to do no more
+    select page.*, (transaction ->> 'signed_at')::timestamptz as signed_at,
            jsonb_build_object('event_id', page.id, 'app', page.app, 'subject', page.subject,
                               'transaction_id', transaction ->> 'transaction_id') as thing
       from page
+     where page.type not in ('spend.posted', 'spend.reversed', 'grant.posted')
+       and not exists (select from journal.delivery where consumer = 'ledger' and event_id = page.id offset 0)),
+purchase as materialized (
+    select handled.type, handled.thing, handled.signed_at, handled.milli,
+           known.state, known.refunded_milli, known.revoked_signed_at
+      from handled
       left join lateral (select * from ledger.store_transaction
                           where (app, store, environment, transaction_id)
-                              = (page.app, page.transaction ->> 'store', page.transaction ->> 'environment',
-                                 page.transaction ->> 'transaction_id') offset 0) as known on true
-     where page.type not in ('spend.posted', 'spend.reversed', 'grant.posted')
-       and not exists (select from journal.delivery where consumer = 'ledger' and event_id = page.id offset 0))""",
+                              = (handled.app, handled.transaction ->> 'store', handled.transaction ->> 'environment',
+                                 handled.charge) offset 0) as known on true
+     where handled.type <> 'subscription.changed'),
+period as materialized (
+    -- what was said of a subscription, but for what another than its owner claimed, and beside it what counts of all
+    select handled.thing, handled.user_id, known.user_id as owner,
+           (transaction ->> 'purchased_at')::timestamptz as began_at,
+           handled.signed_at, handled.revoked_signed_at, handled.renewal_signed_at,
+           (heard #>> '{transaction,purchased_at}')::timestamptz as heard_began_at,
+           (heard #>> '{transaction,signed_at}')::timestamptz as heard_signed_at,
+           (heard #>> '{revoked,signed_at}')::timestamptz as heard_revoked_signed_at,
+           (heard #>> '{renewal,signed_at}')::timestamptz as heard_renewal_signed_at,
+           charge = coalesce(heard #>> '{transaction,charge_id}', heard #>> '{transaction,transaction_id}')
+               as is_current
+      from handled
+      left join lateral (select * from ledger.subscription
+                          where (app, store, environment, original_transaction_id)
+                              = (handled.app, handled.transaction ->> 'store', handled.transaction ->> 'environment',
+                                 handled.transaction ->> 'original_transaction_id') offset 0) as known on true
+     where jsonb_typeof(transaction -> 'period') = 'object' and (handled.user_id <> known.user_id) is not true)""",
     wrong="""
 select 'event-posted' as "check", thing, 'no such transfer' as found, 'a transfer' as expected
   from done
@@ -560,15 +536,28 @@ select 'event-posted' as "check", thing, 'no such transfer' as found, 'a transfe
             else not exists (select from ledger.transfer where transfer.id = about and event_id = done.id offset 0) end
  union all
 select 'verified-granted', thing, coalesce(state, 'unknown'), 'granted or parked'
-  from unhandled where type = 'purchase.verified' and coalesce(state, 'awaited') = 'awaited'
+  from purchase where type = 'purchase.verified' and coalesce(state, 'awaited') = 'awaited'
  union all
 select 'refund-applied', thing, coalesce(refunded_milli || ' as of ' || revoked_signed_at, 'unknown'),
        milli || ' as of ' || signed_at
-  from unhandled
+  from purchase
  where type <> 'purchase.verified'
    and not coalesce(revoked_signed_at > signed_at
                     or revoked_signed_at = signed_at and refunded_milli >= milli
-                    or revoked_signed_at is null and type = 'refund.received' and refunded_milli >= milli, false)""",
+                    or revoked_signed_at is null and type = 'refund.received' and refunded_milli >= milli, false)
+ union all
+select 'subscription-heard', thing,
+       concat_ws(', ', coalesce('a period of ' || heard_began_at || ' as of ' || heard_signed_at, 'unknown'),
+                 'refunded as of ' || heard_revoked_signed_at, 'renewal as of ' || heard_renewal_signed_at,
+                 coalesce('of ' || owner, 'of nobody')),
+       concat_ws(', ', 'a period of ' || began_at || ' as of ' || signed_at, 'refunded as of ' || revoked_signed_at,
+                 'renewal as of ' || renewal_signed_at, 'of ' || user_id) || '; or newer'
+  from period
+ where coalesce(heard_began_at < began_at, true)
+    or is_current and heard_signed_at < signed_at
+    or is_current and revoked_signed_at is not null and coalesce(heard_revoked_signed_at < revoked_signed_at, true)
+    or renewal_signed_at is not null and coalesce(heard_renewal_signed_at < renewal_signed_at, true)
+    or user_id is not null and owner is null""",
 )
 
 WALKS: Final[Mapping[str, Walk]] = {
@@ -583,6 +572,7 @@ WALKS: Final[Mapping[str, Walk]] = {
         _SPENDS,
         _HOLDS,
         _STORE_TRANSACTIONS,
+        *audit_subscriptions.WALKS,
         _FACTS,
     )
 }

@@ -189,9 +189,16 @@ def _dated(certificates: CertificateChain, key: ec.EllipticCurvePublicKey) -> Tr
 def _certificate(text: str) -> x509.Certificate:
     """One element of x5c: padded base64 of the standard alphabet (RFC 7515, section 4.1.6)."""
     try:
-        return x509.load_der_x509_certificate(a2b_base64(text, strict_mode=True))
+        der = a2b_base64(text, strict_mode=True)
+        certificate = x509.load_der_x509_certificate(der)
+        signature = certificate.signature
     except CERTIFICATE_ERRORS as error:
         raise JwsMalformed("x5c holds something that is not a certificate") from error
+    # the signature is the last of a certificate, and the byte before it says how many of its bits do not count; the
+    # library overlooks one, OpenSSL does not (RFC 5280, 4.1; X.690, 8.6.2.2)
+    if der[-len(signature) - 1] != 0:
+        raise JwsMalformed("x5c holds a certificate whose signature ends within a byte")
+    return certificate
 
 
 def _pinned(text: str, pins: frozenset[bytes]) -> Iterator[x509.Certificate]:

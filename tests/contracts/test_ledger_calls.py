@@ -1,5 +1,5 @@
-"""What the ledger does and says of wallets, spends, holds, grants and requests for refunds is what the gateway's
-contract says: both of them for real, one behind the other.
+"""What the ledger does and says of wallets, spends, holds, grants, subscriptions, entitlements and requests for refunds
+is what the gateway's contract says: both of them for real, one behind the other.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,10 +20,11 @@ from shared.apps import load_apps
 from shared.catalog import load_catalog
 from shared.clock import SystemClock
 from shared.database import transact
-from shared.ids import UserId, purchase_id, system_ids
+from shared.events import Event, Period, Renewal, SubscriptionChanged
+from shared.ids import AppId, UserId, purchase_id, subscription_id, system_ids
 from tests.support.contract import call, told
 from tests.support.gateway import APP, EXAMPLES, Gateway
-from tests.support.ledger import transaction, verified
+from tests.support.ledger import event_of, transaction, verified
 
 SPENDS, HOLDS, GRANTS = (f"/v1/users/{{user}}/{what}" for what in ("spends", "holds", "grants"))
 REVERSE, CAPTURE, RELEASE = "/v1/spends/{spend}/reverse", "/v1/holds/{hold}/capture", "/v1/holds/{hold}/release"
@@ -59,16 +61,35 @@ class Backend:
             purchased_at=self.gateway.clock.now(),
             signed_at=self.gateway.clock.now(),
         )
+        self.hears(verified(bought, user=self.user))
+        return purchase_id(app=APP, store="apple", transaction_id=number, user_id=self.user)
+
+    def subscribes(self, *, days_ago: int) -> str:
+        """The id of the subscription, whose month began so many days ago."""
+        number = str(next(numbers) + 900_000)
+        began = self.gateway.clock.now() - timedelta(days=days_ago)
+        bought = replace(
+            transaction(number, product="com.example.game.vip.monthly", product_type="auto_renewable"),
+            purchased_at=began,
+            signed_at=began,
+            period=Period(expires_at=began + timedelta(days=30), group="vip", price_milli=9_990, currency="USD"),
+        )
+        id = subscription_id(app=APP, store="apple", environment="production", original_transaction_id=number)
+        renewal = Renewal(signed_at=began, auto_renew=True, product_id=bought.product_id)
+        self.hears(event_of(AppId(APP), id, self.user, SubscriptionChanged(id, bought, renewal=renewal)))
+        return id
+
+    def hears(self, event: Event[Any]) -> None:
+        """What the store says reaches the ledger."""
         handling = postings(
             tables_on=tables_on(system_ids()),
             catalog=load_catalog(EXAMPLES / "catalog.toml"),
             apps=load_apps(EXAMPLES / "apps.toml"),
             ids=system_ids(),
             clock=SystemClock(),
-        )["purchase.verified"]
-        event = replace(verified(bought, user=self.user), id=system_ids().event_id())
-        transact(self.gateway.bus.engine, lambda connection: handling.apply(connection, [event]))
-        return purchase_id(app=APP, store="apple", transaction_id=number, user_id=self.user)
+        )[event.type]
+        known = replace(event, id=system_ids().event_id())
+        transact(self.gateway.bus.engine, lambda connection: handling.apply(connection, [known]))
 
     def gems(self) -> Any:
         """Its gems, as its own device is told of them."""
@@ -173,6 +194,41 @@ def test_a_user_asks_for_a_refund_once_and_what_is_left_is_held(backend: Backend
     one = {"path_parameters": {"refund_request": opened["id"]}}
     for headers in (user, backend.headers()):
         assert told(backend.gateway, "GET", ANSWERED, status=200, headers=headers, **one) == again == opened
+
+
+def test_subscriptions_are_read_in_pages_and_what_they_give_in_one(backend: Backend) -> None:
+    ids = [backend.subscribes(days_ago=days) for days in (3, 1, 2)]
+    path = "/v1/users/{user}/subscriptions"
+    seen: list[Any] = []
+    after: dict[str, str] = {}
+    while True:
+        page = told(
+            backend.gateway,
+            "GET",
+            path,
+            status=200,
+            headers=backend.headers(),
+            query={"limit": 2} | after,
+            **backend.whose,
+        )
+        seen += page["subscriptions"]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert [each["id"] for each in seen] == [ids[1], ids[2], ids[0]]
+    assert {each["status"] for each in seen} == {"active"}
+    assert all(each["renewal"]["auto_renew"] for each in seen)
+    user, me = backend.gateway.as_user(backend.user), {"path_parameters": {"user": "me"}}
+    found = told(backend.gateway, "GET", "/v1/users/{user}/entitlements", status=200, headers=user, **me)
+    (vip,) = found["entitlements"]
+    assert (found["user_id"], vip["id"], vip["active"]) == (backend.user, "vip", True)
+    assert (vip["source"], vip["until"]) == (ids[1], seen[0]["access_until"])
+
+
+def test_a_page_of_subscriptions_that_there_cannot_be_is_malformed(backend: Backend) -> None:
+    path, query = "/v1/users/{user}/subscriptions", {"after": "nonsense"}
+    refused = told(backend.gateway, "GET", path, status=400, headers=backend.headers(), query=query, **backend.whose)
+    assert refused["detail"].startswith("after: ")
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ signature, a receipt, somebody's purchase) is sent for real.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import hypothesis
 import pytest
@@ -16,11 +17,12 @@ from jsonschema_rs import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
-from gateway.api import openapi
+from gateway.api import openapi, reference
+from shared.events import SubscriptionStatus
 from tests.support.contract import CHECKS, CONTRACT, told
 from tests.support.gateway import Gateway
 
-CALLS_MIN = 16
+CALLS_MIN = 18
 """Those that take anything that could be made up."""
 
 
@@ -73,6 +75,37 @@ def test_each_example_of_a_purchase_is_one_of_the_forms_and_is_taken_in(gateway:
     for example in examples.values():
         headers, body = gateway.as_user("example"), example["value"]
         told(gateway, "POST", "/v1/purchases", status=202, headers=headers, body=body)
+
+
+def shown_answers() -> Iterator[tuple[str, Any, Any]]:
+    """Each example of an answer in the contract: its name, what it is to be like, and itself."""
+    contract = openapi.document()
+    for methods in contract["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                for media in response.get("content", {}).values():
+                    for name, example in media.get("examples", {}).items():
+                        yield name, {**media["schema"], "components": contract["components"]}, example["value"]
+
+
+def test_each_example_of_an_answer_is_one_that_the_contract_describes() -> None:
+    names = []
+    for name, schema, value in shown_answers():
+        Draft202012Validator(schema).validate(value)
+        names.append(name)
+    assert {"active", "trial", "in_grace_period", "in_billing_retry", "expired", "refunded", "revoked"} < set(names)
+
+
+def test_every_status_of_a_subscription_has_its_example() -> None:
+    shown = [value for name, _, value in shown_answers() if name != "entitlements"]
+    statuses = {subscription["status"] for value in shown for subscription in value["subscriptions"]}
+    assert statuses == set(get_args(SubscriptionStatus))
+
+
+def test_the_page_shows_the_examples_of_answers_too() -> None:
+    page = reference.page(openapi.document())
+    assert "Expired, with the reason" in page
+    assert page.count("&#34;status&#34;: &#34;in_billing_retry&#34;") == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,11 +15,13 @@ from sqlalchemy.exc import ProgrammingError
 
 from ledger.domain.audit import FINDINGS_KEPT_MAX, PROMISES, Finding, Newest, Report
 from ledger.store.audit import PostgresAudits, Run
-from ledger.store.audit_walks import BY_INDEX, WALKS
+from ledger.store.audit_pages import BY_INDEX
+from ledger.store.audit_walks import WALKS
 from shared.database import connect_engine, transact
-from shared.ids import uuid7_moment
-from tests.support.audited import AuditedBooks, audited, post_of_everything
-from tests.support.ledger import NOW
+from shared.ids import UserId, uuid7_moment
+from tests.support.audited import AuditedBooks, audited, post_of_everything, season_pass, today
+from tests.support.ledger import NOW, refund_reversed, refunded, verified
+from tests.support.ledger_subscriptions import DAY, MONTH, SHOP, changed, period, renewal
 from tests.support.stack import Servers
 
 
@@ -65,6 +67,8 @@ def test_books_that_the_ledger_posted_are_clean_whatever_the_size_of_a_page(
 def test_an_audit_looks_at_every_row(engine: Engine, owner: Engine) -> None:
     tables = {"transfers": "transfer", "entries": "entry", "lots": "lot", "spends": "spend", "holds": "hold"}
     tables |= {"wallets": "wallet", "accounts": "account", "store transactions": "store_transaction"}
+    tables |= {"sources of entitlements": "entitlement_source", "entitlements": "entitlement"}
+    tables |= {"subscriptions": "subscription"}
     with owner.connect() as connection:
         there = {
             walk: connection.exec_driver_sql(f"select count(*) from ledger.{table}").scalar_one()  # noqa: S608
@@ -98,6 +102,9 @@ NAMED = {
     "{spent}": "update ledger.lot set spent = (select coalesce(sum(portion.amount - returned), 0) from ledger.portion"
     " where portion.account_id = lot.account_id and lot_version = lot.version and not own)",
     "{sink}": "(select id from ledger.account where kind = 'sink' and app = 'game' limit 1)",
+    "{newcomer}": "subscription.original_transaction_id = '20'",
+    "{newcomer's}": "source_id = (select told ->> 'id' from ledger.subscription where {newcomer})",
+    "{pass}": "source_id = (select purchase_id from ledger.store_transaction where transaction_id = '61')",
 }
 """What the statements below name by these."""
 
@@ -106,6 +113,7 @@ FREE_CHECKS = {
     "account": ["account_adds_up"],
     "entry": ["entry_check"],
     "lot": ["lot_check"],
+    "subscription": ["subscription_check", "subscription_check1"],
 }
 
 
@@ -125,6 +133,22 @@ def by_another_event(kind: str, event_type: str) -> str:
         "update ledger.transfer set event_id ="  # noqa: S608
         f" (select id from journal.event where type = '{event_type}' and app = transfer.app order by id limit 1)"
         f" where kind = '{kind}'"
+    )
+
+
+def told_otherwise(field: str, value: str, original: str) -> str:
+    """What changes a field of what was told of a subscription."""
+    return (
+        f"update ledger.subscription set told = jsonb_set(told, '{{{field}}}', '{value}')"  # noqa: S608
+        f" where original_transaction_id = '{original}'"
+    )
+
+
+def heard_otherwise(field: str, value: str, original: str) -> str:
+    """What changes a field of what was heard of a subscription."""
+    return (
+        f"update ledger.subscription set heard = jsonb_set(heard, '{{{field}}}', '{value}')"  # noqa: S608
+        f" where original_transaction_id = '{original}'"
     )
 
 
@@ -167,6 +191,12 @@ BREAKS: list[tuple[str, str, str]] = [
     (
         "transfer-event",
         "update journal.event set payload = jsonb_set(payload, '{transaction,environment}', '\"sandbox\"')"
+        " where id = (select event_id from ledger.transfer where id = {purchase})",
+        "purchase.verified of game about pur_",
+    ),
+    (
+        "transfer-event",
+        "update journal.event set payload = jsonb_set(payload, '{transaction,charge_id}', '\"another\"')"
         " where id = (select event_id from ledger.transfer where id = {purchase})",
         "purchase.verified of game about pur_",
     ),
@@ -353,6 +383,7 @@ BREAKS: list[tuple[str, str, str]] = [
         " where transaction_id = 'gone'",
         "20",
     ),
+    ("transaction-stated", "update ledger.store_transaction set stated_as = null where {pack}", "none"),
     ("event-posted", "delete from ledger.transfer where kind = 'grant'", "no such transfer"),
     ("event-posted", "delete from ledger.transfer where id = {spend}", "no such transfer"),
     ("event-posted", "delete from ledger.transfer where kind = 'spend_reversal'", "no such transfer"),
@@ -394,6 +425,118 @@ BREAKS: list[tuple[str, str, str]] = [
         " where transaction_id = 'unclaimed'",
         "unknown",
     ),
+    (
+        "refund-applied",
+        "update journal.event set payload = jsonb_set(payload, '{transaction,charge_id}', '\"another\"')"
+        " where type = 'refund.received'",
+        "unknown",
+    ),
+    ("subscription-heard", "delete from ledger.subscription where {newcomer}", "unknown, of nobody"),
+    ("subscription-heard", "update ledger.subscription set heard = null, told = null, version = 0", "unknown"),
+    (
+        "subscription-heard",
+        heard_otherwise("transaction,purchased_at", '"2020-01-01T00:00:00Z"', "1"),
+        "a period of 2020-01-01",
+    ),
+    ("subscription-heard", heard_otherwise("transaction,signed_at", '"2020-01-01T00:00:00Z"', "20"), "a period of "),
+    ("subscription-heard", heard_otherwise("renewal", "null", "33"), "a period of "),
+    ("subscription-heard", heard_otherwise("renewal,signed_at", '"2020-01-01T00:00:00Z"', "33"), "a period of "),
+    ("subscription-heard", heard_otherwise("revoked", "null", "40"), "a period of "),
+    ("subscription-heard", heard_otherwise("revoked,signed_at", '"2020-01-01T00:00:00Z"', "41"), "a period of "),
+    ("subscription-heard", heard_otherwise("revoked,signed_at", '"2020-01-01T00:00:00Z"', "42"), "a period of "),
+    (
+        "subscription-heard",
+        "update ledger.subscription set user_id = null, told = null, version = 0 where {newcomer}",
+        "a period of ",
+    ),
+    ("subscription-told", "update ledger.subscription set told = null, version = 0 where {newcomer}", "nothing"),
+    ("subscription-told", "update ledger.subscription set user_id = null where {newcomer}", "something"),
+    ("subscription-told", "update ledger.subscription set version = version + 1 where {newcomer}", "1"),
+    ("subscription-told", "update ledger.subscription set told = told - 'trial' where {newcomer}", "nothing"),
+    ("subscription-told", told_otherwise("trial", "false", "20"), "false"),
+    ("subscription-told", told_otherwise("trial", "true", "1"), "true"),
+    ("subscription-told", told_otherwise("price_milli", "1", "1"), "1"),
+    ("subscription-told", told_otherwise("auto_renew", "false", "1"), "false"),
+    ("subscription-told", told_otherwise("renews_at", '"2020-01-01T00:00:00Z"', "1"), '"2020-'),
+    ("subscription-told", told_otherwise("family_shared", "false", "21"), "false"),
+    ("subscription-told", told_otherwise("product_id", '"vip"', "22"), '"vip"'),
+    ("subscription-told", told_otherwise("access_until", "null", "30"), "nothing"),
+    ("subscription-told", told_otherwise("grace_period_expires_at", "null", "30"), "nothing"),
+    ("subscription-told", told_otherwise("expiration_reason", '"other"', "32"), '"other"'),
+    ("subscription-told", told_otherwise("expiration_reason", "null", "33"), "nothing"),
+    ("subscription-told", told_otherwise("revoked_at", "null", "40"), "nothing"),
+    ("subscription-told", told_otherwise("revoked_at", '"2020-01-01T00:00:00Z"', "41"), '"2020-'),
+    ("subscription-status", told_otherwise("status", '"expired"', "1"), "expired"),
+    ("subscription-status", told_otherwise("status", '"active"', "30"), "active"),
+    ("subscription-status", told_otherwise("status", '"in_grace_period"', "31"), "in_grace_period"),
+    ("subscription-status", told_otherwise("status", '"in_billing_retry"', "32"), "in_billing_retry"),
+    ("subscription-status", told_otherwise("status", '"active"', "34"), "active"),
+    ("subscription-status", told_otherwise("status", '"revoked"', "40"), "revoked"),
+    ("subscription-status", told_otherwise("status", '"refunded"', "42"), "refunded"),
+    ("subscription-due", "update ledger.subscription set due_at = null where {newcomer}", "never"),
+    ("subscription-due", "update ledger.subscription set due_at = due_at + interval '1 s' where {newcomer}", "at "),
+    (
+        "subscription-due",
+        "update ledger.subscription set due_at = now() where original_transaction_id in ('33', '40')",
+        "at ",
+    ),
+    ("subscription-due", "update ledger.subscription set due_at = now() where user_id is null", "at "),
+    (
+        "subscription-gives",
+        "update ledger.entitlement_source set until = until + interval '1 s' where {newcomer's}",
+        "from ",
+    ),
+    (
+        "subscription-gives",
+        "update ledger.entitlement_source set since = since + interval '1 s' where {newcomer's}",
+        "from ",
+    ),
+    ("subscription-gives", "update ledger.entitlement_source set until = null where {newcomer's}", "from "),
+    ("subscription-gives", heard_otherwise("revoked", '{"percentage_milli": 1, "cause": "refund"}', "20"), "from "),
+    ("source-cause", "delete from ledger.subscription where {newcomer}", "none"),
+    ("source-cause", "update ledger.entitlement_source set user_id = 'carol' where {newcomer's}", "none"),
+    ("source-cause", "update ledger.entitlement_source set user_id = 'carol' where {pass}", "none"),
+    ("source-cause", "update ledger.entitlement_source set source_id = 'pur_x' where {pass}", "none"),
+    (
+        "source-cause",
+        "update ledger.store_transaction set refunded_milli = 100000 where transaction_id = '61'",
+        "granted, 100000 refunded, of ",
+    ),
+    (
+        "source-cause",
+        "update ledger.store_transaction set state = 'parked', parked_reason = 'x' where transaction_id = '61'",
+        "parked, 33333 refunded, of ",
+    ),
+    (
+        "source-cause",
+        "update ledger.entitlement_source set since = since - interval '1 s' where {pass}",
+        "granted, 33333 refunded, of ",
+    ),
+    ("entitlement-told", "delete from ledger.entitlement where user_id = 'alice'", "nothing"),
+    ("entitlement-told", "delete from ledger.entitlement_source where user_id = 'alice'", "until "),
+    ("entitlement-told", "delete from ledger.entitlement_source where {pass}", "until "),
+    (
+        "entitlement-told",
+        "update ledger.entitlement_source set lasts = lasts - interval '1 us' where {pass}",
+        "until ",
+    ),
+    (
+        "entitlement-told",
+        "update ledger.entitlement set until = until + interval '1 us' where active and entitlement = 'vip'",
+        "until ",
+    ),
+    ("entitlement-told", "update ledger.entitlement set source_id = 'sub_x' where active", "until "),
+    (
+        "entitlement-told",
+        "update ledger.entitlement set until = '9999-01-01' where active and entitlement = 'adfree'",
+        "until 9999-01-01",
+    ),
+    (
+        "entitlement-told",
+        "update ledger.entitlement set active = false, source_id = null, until = now() where entitlement = 'vip'",
+        "ended at ",
+    ),
+    ("entitlement-ended", "update ledger.entitlement set until = now() - interval '301 s' where active", "until "),
 ]
 
 
@@ -441,8 +584,10 @@ def test_what_is_still_to_be_handled_is_no_problem(broken: Connection) -> None:
     broken.exec_driver_sql(
         "with fact as (insert into journal.event (id, type, version, app, subject, payload, trace_id, occurred_at)"
         " select gen_random_uuid(), type, version, app, subject,"
-        "        jsonb_set(payload, '{transaction,transaction_id}', '\"new\"'), trace_id, occurred_at"
-        "   from journal.event where type in ('purchase.verified', 'refund.received') limit 9 returning id, type)"
+        "        jsonb_set(jsonb_set(payload, '{transaction,transaction_id}', '\"new\"'),"
+        "                  '{transaction,original_transaction_id}', '\"new\"'), trace_id, occurred_at"
+        "   from journal.event where type in ('purchase.verified', 'refund.received', 'subscription.changed')"
+        " returning id, type)"
         " insert into journal.delivery (consumer, event_id, type, state)"
         " select 'ledger', id, type, (array['waiting', 'handed', 'parked', 'dead'])[1 + row_number() over () %% 4]"
         "   from fact",
@@ -506,8 +651,9 @@ ROUNDS = 6
 def test_an_audit_of_books_that_eight_workers_post_into_is_clean(database: str) -> None:
     """In small pages, so that much is posted between one and the next; and again and again, until the workers stop."""
     engine = connect_engine(database, role="purser_ledger", pool_size=WORKERS + 1, application_name="test-live")
+    now = today()
     with ThreadPoolExecutor(WORKERS) as pool:
-        working = [pool.submit(_post, AuditedBooks(engine, shard=number % 2), number) for number in range(WORKERS)]
+        working = [pool.submit(_post, AuditedBooks(engine, shard=number % 2), number, now) for number in range(WORKERS)]
         audits = 0
         while not all(each.done() for each in working) or audits < 3:
             report = audited(partial(transact, engine), rows=5 + audits)
@@ -519,8 +665,10 @@ def test_an_audit_of_books_that_eight_workers_post_into_is_clean(database: str) 
     engine.dispose()
 
 
-def _post(books: AuditedBooks, number: int) -> None:
-    """Two workers on each wallet: what one buys, refunds and gets back, the other spends and holds."""
+def _post(books: AuditedBooks, number: int, now: timedelta) -> None:
+    """Two workers on each wallet: what one buys, refunds and gets back, the other spends and holds; and on each
+    subscription, the last period of which ends meanwhile.
+    """
     user = f"user-{number // 2}"
     for turn in range(ROUNDS):
         name = f"{number}-{turn}"
@@ -532,6 +680,13 @@ def _post(books: AuditedBooks, number: int) -> None:
         books.reverse(spend, 15)
         books.capture(hold, 5)
         books.reverse_refund(name, product="bundle")
+        day = period(turn + 1, original=user, starts=now - (ROUNDS - turn) * DAY, lasts=DAY)
+        books.tell(verified(day, user=UserId(user)), catalog=SHOP)
+        books.tell(changed(day, user=None, renewal=renewal(signed=now - (ROUNDS - turn) * DAY)), catalog=SHOP)
+        books.tell(verified(season_pass(f"pass-{name}", now - MONTH), user=UserId(user)), catalog=SHOP)
+        books.tell(refunded(replace(day, signed_at=NOW + now), milli=100_000 if turn % 2 else 1), catalog=SHOP)
+        books.tell(refund_reversed(replace(day, signed_at=NOW + now + timedelta(seconds=1))), catalog=SHOP)
+        books.lapse()
 
 
 # ---- the audits that are kept ------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine
 
-from ledger.store.audit_walks import BY_INDEX, WALKS
+from ledger.store.audit_pages import BY_INDEX
+from ledger.store.audit_walks import WALKS
 
 STATISTICS = {
     "never analyzed": "select 1",

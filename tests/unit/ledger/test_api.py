@@ -19,6 +19,8 @@ PURCHASE = "pur_" + "a" * 26
 CALLS = {
     "GET /v1/users/alice/wallet": {"client", "read"},
     "GET /v1/users/alice/wallet/entries": {"client", "read"},
+    "GET /v1/users/alice/subscriptions": {"client", "read"},
+    "GET /v1/users/alice/entitlements": {"client", "read"},
     "POST /v1/users/alice/spends": {"spending client", "spend"},
     f"POST /v1/spends/{SPEND}/reverse": {"spend"},
     "POST /v1/users/alice/holds": {"spend"},
@@ -109,11 +111,11 @@ def test_every_call_but_those_of_operators_needs_the_service_token_and_has_its_r
         (headers("server:nobody"), 403, "forbidden"),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/users/alice/wallet", "/v1/users/alice/wallet/entries"])
-def test_whoever_may_not_read_a_wallet_is_told_so_before_anything_is_read(
-    client: FlaskClient, ports: Ports, path: str, sent: dict[str, str], status: int, code: str
+@pytest.mark.parametrize("what", ["wallet", "wallet/entries", "subscriptions", "entitlements"])
+def test_whoever_may_not_read_what_a_user_has_is_told_so_before_anything_is_read(
+    client: FlaskClient, ports: Ports, what: str, sent: dict[str, str], status: int, code: str
 ) -> None:
-    response = client.get(path, headers=sent)
+    response = client.get(f"/v1/users/alice/{what}", headers=sent)
     assert (response.status_code, response.json and response.json["code"]) == (status, code)
     assert response.content_type == "application/problem+json"
     assert ports.asked == []

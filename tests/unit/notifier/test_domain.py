@@ -30,7 +30,9 @@ from shared.apps import Apps, parse_apps
 from shared.events import (
     OUTWARD,
     AccountTokenIssued,
+    EntitlementChanged,
     Event,
+    Offer,
     Payload,
     PurchaseCompleted,
     PurchaseRefunded,
@@ -39,11 +41,24 @@ from shared.events import (
     RefundRequestUpdated,
     RevocationCause,
     StoreTransaction,
+    SubscriptionState,
+    SubscriptionUpdated,
     WalletChange,
     WalletCredited,
     WalletDebited,
 )
-from shared.ids import AppId, EventId, GrantId, PurchaseId, RefundRequestId, SpendId, TransactionId, UserId
+from shared.ids import (
+    AppId,
+    EntitlementId,
+    EventId,
+    GrantId,
+    PurchaseId,
+    RefundRequestId,
+    SpendId,
+    SubscriptionId,
+    TransactionId,
+    UserId,
+)
 from shared.money import Amount, CurrencyId
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
@@ -88,6 +103,37 @@ REQUEST = RefundRequestUpdated(
     held=[Amount(GEMS, 175)],
     reason="the wrong pack",
 )
+SUBSCRIPTION = SubscriptionState(
+    id=SubscriptionId("sub_1"),
+    store="apple",
+    environment="sandbox",
+    status="in_grace_period",
+    product_id="com.example.game.vip.monthly",
+    original_transaction_id=TransactionId("1"),
+    transaction_id=TransactionId("2"),
+    period_starts_at=AT,
+    expires_at=AT + timedelta(days=28),
+    access_until=AT + timedelta(days=44),
+    version=3,
+    group="vip",
+    offer=Offer(type="introductory", discount_type="pay_as_you_go", period="P1M"),
+    price_milli=4990,
+    currency="EUR",
+    auto_renew=True,
+    renewal_product_id="com.example.game.vip.yearly",
+    renews_at=AT + timedelta(days=28),
+    renewal_price_milli=79990,
+    renewal_currency="EUR",
+    grace_period_expires_at=AT + timedelta(days=44),
+)
+ENTITLEMENT = EntitlementChanged(
+    entitlement=EntitlementId("vip"),
+    environment="production",
+    active=True,
+    until=AT + timedelta(days=28),
+    version=4,
+    source=SubscriptionId("sub_1"),
+)
 EXAMPLES: list[Payload] = [
     PurchaseCompleted(PURCHASE, TRANSACTION, [Amount(GEMS, 200)]),
     PurchaseRefunded(PURCHASE, TRANSACTION, [Amount(GEMS, 200)], [Amount(GEMS, 200)]),
@@ -96,6 +142,8 @@ EXAMPLES: list[Payload] = [
     WalletCredited(ENTRY),
     WalletDebited(ENTRY),
     REQUEST,
+    SubscriptionUpdated(SUBSCRIPTION),
+    ENTITLEMENT,
 ]
 
 
@@ -208,6 +256,71 @@ class TestOutwardData:
             "held": [{"currency": "gems", "amount": 175}],
             "expires_at": "2026-02-02T12:00:00.123Z",
         }
+
+    def test_a_subscription_is_that_of_the_contract(self) -> None:
+        assert body_of(SubscriptionUpdated(SUBSCRIPTION))["data"] == {
+            "user_id": "alice",
+            "id": "sub_1",
+            "store": "apple",
+            "environment": "sandbox",
+            "status": "in_grace_period",
+            "product_id": "com.example.game.vip.monthly",
+            "group": "vip",
+            "original_transaction_id": "1",
+            "transaction_id": "2",
+            "period": {
+                "starts_at": "2026-01-31T12:00:00.123Z",
+                "expires_at": "2026-02-28T12:00:00.123Z",
+                "trial": False,
+                "offer": {
+                    "type": "introductory",
+                    "identifier": None,
+                    "discount_type": "pay_as_you_go",
+                    "period": "P1M",
+                },
+                "price_milli": 4990,
+                "currency": "EUR",
+            },
+            "renewal": {
+                "auto_renew": True,
+                "product_id": "com.example.game.vip.yearly",
+                "renews_at": "2026-02-28T12:00:00.123Z",
+                "price_milli": 79990,
+                "currency": "EUR",
+                "offer": None,
+                "price_increase": None,
+            },
+            "access_until": "2026-03-16T12:00:00.123Z",
+            "grace_period_expires_at": "2026-03-16T12:00:00.123Z",
+            "expiration_reason": None,
+            "revoked_at": None,
+            "family_shared": False,
+            "version": 3,
+        }
+
+    def test_of_a_renewal_that_the_store_has_not_spoken_of_nothing_is_said(self) -> None:
+        silent = replace(SUBSCRIPTION, auto_renew=None)
+        assert body_of(SubscriptionUpdated(silent))["data"]["renewal"] is None
+
+    @pytest.mark.parametrize(
+        ("until", "shown"), [(AT, "2026-01-31T12:00:00.123Z"), (None, None)], ids=["for a time", "for ever"]
+    )
+    def test_an_entitlement_says_whether_it_is_active_until_when_and_what_gives_it(
+        self, until: datetime | None, shown: str | None
+    ) -> None:
+        assert body_of(replace(ENTITLEMENT, until=until))["data"] == {
+            "user_id": "alice",
+            "environment": "production",
+            "id": "vip",
+            "active": True,
+            "until": shown,
+            "source": "sub_1",
+            "version": 4,
+        }
+
+    def test_an_entitlement_that_has_ended_says_when_and_has_no_source(self) -> None:
+        data = body_of(replace(ENTITLEMENT, active=False, until=AT, source=None))["data"]
+        assert (data["active"], data["until"], data["source"]) == (False, "2026-01-31T12:00:00.123Z", None)
 
     def test_a_rejection_says_why_and_has_the_shape_of_any_purchase(self) -> None:
         data = body_of(REJECTED)["data"]

@@ -59,7 +59,7 @@ class TestTheExample:
     def test_currencies_and_entitlements_have_names(self) -> None:
         catalog = load_catalog(EXAMPLE)
         assert catalog.currencies == {"gems": "Gems", "coins": "Coins"}
-        assert catalog.entitlements == {"adfree": "No ads", "vip": "VIP"}
+        assert catalog.entitlements == {"adfree": "No ads", "vip": "VIP", "season": "Season pass"}
 
 
 class TestRequestsForRefunds:
@@ -94,7 +94,14 @@ class TestRequestsForRefunds:
             for product in catalog.of_app(GAME)
             for policy in [catalog.refund_policy(product)]
         }
-        assert windows == {"gems100": 14, "gems550": 30, "adfree": 14, "vip.monthly": 14, "vip.yearly": None}
+        assert windows == {
+            "gems100": 14,
+            "gems550": 30,
+            "adfree": 14,
+            "season": 14,
+            "vip.monthly": 14,
+            "vip.yearly": None,
+        }
 
     @pytest.mark.parametrize(
         ("own", "field"),

@@ -198,6 +198,15 @@ def leaf_that_says(old: bytes, new: bytes) -> Callable[[], str]:
     return token
 
 
+def leaf_whose_signature_ends_within_a_byte() -> str:
+    """The last bit of its signature is a 0 and is said not to count: its bytes are those of a good one."""
+    said = good().leaf.certificate.tbs_certificate_bytes
+    leaf = next(der for _ in range(100) if (der := certify(said, issuer=good().intermediate))[-1] % 2 == 0)
+    unused = len(leaf) - len(x509.load_der_x509_certificate(leaf).signature) - 1
+    leaf = leaf[:unused] + b"\1" + leaf[unused + 1 :]
+    return good().sign(CLAIMS, x5c=[base64.b64encode(leaf).decode(), *good().x5c[1:]])
+
+
 def raw(oid: str, der: bytes) -> x509.ExtensionType:
     return x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), der)
 
@@ -309,6 +318,7 @@ CASES = (
     header_case("a leaf with a line break", JwsMalformed, x5c=[good().leaf.text + "\n", *good().x5c[1:]]),
     header_case("a leaf that is garbage", JwsMalformed, x5c=["abcd", *good().x5c[1:]]),
     header_case("a leaf that is empty", JwsMalformed, x5c=["", *good().x5c[1:]]),
+    Case("a leaf whose signature ends within a byte", JwsMalformed, leaf_whose_signature_ends_within_a_byte),
     header_case("an intermediate that is garbage", JwsMalformed, x5c=[good().leaf.text, "abcd", good().root.text]),
     # the chain
     header_case("leaf and intermediate swapped", JwsUntrusted, x5c=[good().x5c[1], good().x5c[0], good().x5c[2]]),

@@ -118,6 +118,13 @@ def test_an_order_reaches_the_ledger_at_the_same_path_to_the_byte(counter: Count
             "/v1/users/me/wallet/entries?after=7&limit=3",
             "/v1/users/alice/wallet/entries?environment=production&limit=3&after=7",
         ),
+        ("/v1/users/me/subscriptions", "/v1/users/alice/subscriptions?environment=production&limit=50"),
+        (
+            "/v1/users/me/subscriptions?after=7.apple.1&limit=3&environment=sandbox",
+            "/v1/users/alice/subscriptions?environment=sandbox&limit=3&after=7.apple.1",
+        ),
+        ("/v1/users/me/entitlements", "/v1/users/alice/entitlements?environment=production"),
+        ("/v1/users/me/entitlements?environment=sandbox", "/v1/users/alice/entitlements?environment=sandbox"),
     ],
 )
 def test_a_question_reaches_the_ledger_with_whoever_asks(counter: Counter, path: str, asked: str) -> None:
@@ -125,6 +132,12 @@ def test_a_question_reaches_the_ledger_with_whoever_asks(counter: Counter, path:
     last = counter.ledger.last
     assert (last.method, last.path) == ("GET", asked)
     assert last.headers["x-purser-caller"] == "client:alice"
+
+
+@pytest.mark.parametrize("what", ["wallet", "subscriptions", "entitlements"])
+def test_nobody_is_shown_what_another_user_has(counter: Counter, what: str) -> None:
+    assert counter.get(f"/v1/users/bob/{what}").status_code == 404
+    assert counter.ledger.asked == []
 
 
 def test_a_client_asks_for_a_refund_in_its_own_name(counter: Counter) -> None:
