@@ -203,9 +203,14 @@ def test_a_refund_takes_the_period_back_under_whichever_id_the_store_names_it(
     assert told is not None
     assert told.status == "refunded"
     subjects = {fact.payload.purchase_id for fact in facts[:2]}
-    refunds = [draft.payload for each in handled for draft in each.drafts if draft.payload.TYPE == "purchase.refunded"]
-    assert {refund.purchase_id for refund in refunds if isinstance(refund, PurchaseRefunded)} <= subjects
+    refunds = [
+        draft.payload.purchase_id
+        for each in handled
+        for draft in each.drafts
+        if isinstance(draft.payload, PurchaseRefunded)
+    ]
     assert refunds
+    assert set(refunds) <= subjects
     assert faults(connection) == []
 
 
