@@ -191,7 +191,7 @@ def test_a_restored_copy_of_a_period_completes_and_grants_nothing_more(connectio
 def test_a_refund_takes_the_period_back_under_whichever_id_the_store_names_it(
     connection: Connection, order: Sequence[int]
 ) -> None:
-    facts = [
+    facts: list[Event[Any]] = [
         verified(period(1)),
         verified(period(1, shown_as="900", signed=DAY)),
         refunded(period(1, shown_as="900", signed=2 * DAY)),
