@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from deploy.settings import StackSettings
 
@@ -48,11 +47,6 @@ class Process:
     after: tuple[str, ...] = ()
 
 
-def _program(name: str) -> str:
-    """A program of this environment."""
-    return str(Path(sys.executable).parent / name)
-
-
 def _served(target: str, http: Http, *, workers: int, threads: int, settings: StackSettings) -> list[str]:
     options = {
         "--host": settings.bind,
@@ -67,7 +61,8 @@ def _served(target: str, http: Http, *, workers: int, threads: int, settings: St
         "--log-level": "warning",
     }
     words = [word for option in options.items() for word in option]
-    return [_program("granian"), *words, "--no-ws", "--no-access-log", "--respawn-failed-workers", "--factory", target]
+    granian = [sys.executable, "-m", "deploy.serve", *words]
+    return [*granian, "--no-ws", "--no-access-log", "--respawn-failed-workers", "--factory", target]
 
 
 def _called(function: str) -> Callable[[StackSettings], list[str]]:
@@ -129,8 +124,14 @@ PROCESSES: Mapping[str, Process] = {
             _called("verifier.app:run_lookups_worker"),
             after=("simulator",),
         ),
+        Process(
+            "reconciler",
+            "asks the store what it had said",
+            _called("verifier.app:run_reconciler"),
+            after=("simulator",),
+        ),
         Process("ledger", "books", _called("ledger.app:run_worker")),
-        Process("ledger-scheduler", "expires holds, audits the books", _called("ledger.app:run_scheduler")),
+        Process("ledger-scheduler", "ends what is over, audits the books", _called("ledger.app:run_scheduler")),
         Process("notifier", "writes down what the webhooks say", _called("notifier.app:run_worker")),
         Process("webhooks", "delivers the webhooks", _called("notifier.app:run_webhooks_worker")),
         Process("flower", "Flower", _called("deploy.monitor:main"), http=FLOWER),

@@ -1,31 +1,46 @@
-"""The only wiring of the verifier: a process that checks signatures, and two that wait on the store."""
+"""The only wiring of the verifier: a process that checks signatures, two that wait on the store, and one that asks it
+what never came.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
+
+from sqlalchemy import Engine
 
 from shared.apps import Apps
 from shared.bus.consumer import OneByOne
+from shared.bus.heartbeat import Heartbeat
 from shared.bus.routes import VERIFIER, VERIFIER_LOOKUPS, VERIFIER_STORE, ConsumerName
+from shared.bus.wake import Waker
 from shared.bus.worker import serve_consumer
 from shared.clock import Clock, SystemClock
-from shared.database import connect_engine
+from shared.database import connect_engine, transact
+from shared.ids import system_ids
 from shared.jws import JwsVerifier
+from shared.log import configure_logging
+from shared.schedule import Job, Schedule, run_until_told
 from shared.settings import checked_apps, checked_catalog, read
 from shared.trust import jws_verifier
 from verifier import tasks
 from verifier.apple.keys import checked_signing_keys
 from verifier.apple.lookups import TransactionLookups
+from verifier.apple.memory import AppleMemory
 from verifier.apple.ocsp import OcspRegistry
 from verifier.apple.pace import Pace
 from verifier.apple.patience import PatientReceiptStore, PatientTransactionStore
 from verifier.apple.receipts import VerifyReceiptClient
 from verifier.apple.server_api import ServerApi
 from verifier.apple.transport import Transport, store_session
-from verifier.settings import VerifierSettings
-from verifier.store import PostgresRecords
+from verifier.domain.reconciliation import Reconciliation, Road
+from verifier.handlers.reconciling import Reconciler
+from verifier.schedule import SUBSCRIPTIONS_EVERY_S, breathing, reconciling
+from verifier.settings import ReconcilerSettings, StoreSettings, VerifierSettings
+from verifier.store import PostgresReconciliations, PostgresRecords, Run, reconciles_alone
 
 ROLE: Final = "purser_verifier"
 
@@ -47,6 +62,7 @@ def run_worker() -> None:
         records_on=PostgresRecords,
         signatures=_signatures(settings, clock),
         apps=checked_apps(settings, production=settings.production),
+        catalog=checked_catalog(settings),
         clock=clock,
     )
     engine = connect_engine(settings.database_url.get_secret_value(), role=ROLE, pool_size=4, application_name=VERIFIER)
@@ -56,6 +72,7 @@ def run_worker() -> None:
 def run_store_worker() -> None:
     """Asks the store about receipts until it is told to stop."""
     settings, clock, apps = _patient_worker()
+    catalog = checked_catalog(settings)
     transport = _transport(settings, connections=CALLS_MAX)
     receipts = VerifyReceiptClient(
         transport=transport,
@@ -65,10 +82,11 @@ def run_store_worker() -> None:
     )
     handlers = tasks.receipt_checks(
         records_on=PostgresRecords,
-        receipts=PatientReceiptStore(receipts, checked_catalog(settings)),
+        receipts=PatientReceiptStore(receipts, catalog),
         transactions=_transactions(settings, apps, transport, clock),
         signatures=_signatures(settings, clock),
         apps=apps,
+        catalog=catalog,
         clock=clock,
     )
     _serve_patiently(VERIFIER_STORE, handlers, settings)
@@ -82,6 +100,7 @@ def run_lookups_worker() -> None:
         transactions=_transactions(settings, apps, _transport(settings, connections=CALLS_MAX), clock),
         signatures=_signatures(settings, clock),
         apps=apps,
+        catalog=checked_catalog(settings),
         clock=clock,
     )
     _serve_patiently(VERIFIER_LOOKUPS, handlers, settings)
@@ -110,6 +129,97 @@ def _transactions(
         clock=clock,
     )
     return PatientTransactionStore(TransactionLookups(api))
+
+
+# ---- what the store said, and never came -------------------------------------------------------------------------
+
+RECONCILER: Final = "reconciler"
+
+RECONCILER_CONNECTIONS: Final = 6
+"""For each of its jobs one, and one for the lock of each that has it; one to wake the courier."""
+
+TURN_WAIT_S_MAX: Final = 30.0
+"""Nobody waits for the reconciler, so it waits for its turn, and for the end of a rate limit that is short."""
+
+
+def run_reconciler() -> None:
+    """Asks the store what it had said until SIGTERM or SIGINT."""
+    settings = read(ReconcilerSettings)
+    configure_logging(service=RECONCILER, level=settings.log_level)
+    url = settings.database_url.get_secret_value()
+    engine = connect_engine(url, role=ROLE, pool_size=RECONCILER_CONNECTIONS, application_name=RECONCILER)
+    apps = checked_apps(settings, production=settings.production)
+    signatures = jws_verifier(settings, production=settings.production)
+    with reconciler_on(engine, apps=apps, settings=settings, signatures=signatures, clock=SystemClock()) as reconciler:
+        jobs = reconciling_jobs(settings, engine=engine, apps=apps, reconciler=reconciler)
+        run_until_told(Schedule(jobs, heartbeat=Heartbeat(settings.heartbeat_file)))
+
+
+def reconciling_jobs(settings: ReconcilerSettings, *, engine: Engine, apps: Apps, reconciler: Reconciler) -> list[Job]:
+    """What is asked, and how often; of apps that have a key for it."""
+    select_one = partial(transact, engine, lambda connection: connection.exec_driver_sql("select 1").scalar_one())
+    jobs = [breathing(select_one)]
+    asking = [app for app in apps if app.apple.api_key is not None]
+    if settings.reconcile_interval_s and asking:
+        every: dict[Road, float] = {
+            "notifications": settings.reconcile_interval_s,
+            "subscriptions": SUBSCRIPTIONS_EVERY_S,
+        }
+        jobs += [
+            reconciling(road, reconciler=reconciler, apps=asking, every_s=every_s) for road, every_s in every.items()
+        ]
+    return jobs
+
+
+@contextmanager
+def reconciler_on(
+    engine: Engine,
+    *,
+    apps: Apps,
+    settings: StoreSettings,
+    signatures: JwsVerifier,
+    clock: Clock,
+    patience_s: float = 0,
+) -> Iterator[Reconciler]:
+    """The reconciler for all apps that have a key. `patience_s`: so long another one that is at it is waited for.
+
+    `signatures` are checked as the gateway checks them, without OCSP: what is recorded here is verified again by who
+    acts on it. Each road asks one question after the other, so two connections to the store are enough.
+    """
+    ids, waker = system_ids(), Waker(engine)
+    with store_session(connections=2) as session:
+        api = ServerApi(
+            keys=checked_signing_keys(apps),
+            transport=Transport(
+                session=session,
+                connect_timeout_s=settings.store_connect_timeout_s,
+                read_timeout_s=settings.store_read_timeout_s,
+            ),
+            production_url=settings.apple_api_url,
+            sandbox_url=settings.apple_api_sandbox_url,
+            pace=Pace(share=settings.apple_api_share, clock=clock, wait_s_max=TURN_WAIT_S_MAX),
+            clock=clock,
+        )
+        try:
+            yield Reconciler(
+                memory=AppleMemory(api),
+                records=PostgresReconciliations(partial(transact, engine), ids=ids, appended=waker.poke),
+                signatures=signatures,
+                apps=apps,
+                alone=partial(reconciles_alone, engine, patience_s=patience_s),
+                clock=clock,
+                new_trace=ids.trace_id,
+            )
+        finally:
+            waker.close()
+
+
+def reconciliations(run: Run) -> Sequence[Reconciliation]:
+    """How far each has come. Raises DatabaseUnavailable."""
+    return PostgresReconciliations(run, ids=system_ids(), appended=lambda: None).all()
+
+
+# ---- what these are made of --------------------------------------------------------------------------------------
 
 
 def _signatures(settings: VerifierSettings, clock: Clock) -> JwsVerifier:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from pydantic import Field
 
-from shared.settings import AppsSettings, Piece, TrustSettings, WorkerSettings
+from shared.settings import AppsSettings, DatabaseSettings, Piece, ProcessSettings, TrustSettings, WorkerSettings
 
 HTTP_URL: Final = r"^https?://[^/\s]+\S*$"
 
@@ -15,7 +16,7 @@ class StoreSettings(Piece):
     """How the App Store is asked; the URLs are Apple's own unless a simulator's are given.
 
     `apple_api_share`: which part of Apple's rate limits of the Server API this process may use; two ask
-    (`verifier-store`, `verifier-lookups`), so each has half.
+    (`verifier-store`, `verifier-lookups`), so each has half. What the reconciler asks has limits of its own.
     """
 
     apple_verify_receipt_url: str = Field(default="https://buy.itunes.apple.com/verifyReceipt", pattern=HTTP_URL)
@@ -31,3 +32,14 @@ class StoreSettings(Piece):
 
 class VerifierSettings(WorkerSettings, AppsSettings, TrustSettings, StoreSettings):
     """The verifier's configuration."""
+
+
+class ReconcilerSettings(ProcessSettings, DatabaseSettings, AppsSettings, TrustSettings, StoreSettings):
+    """The reconciler's configuration. It has no broker: what it records is handed over by the courier.
+
+    `reconcile_interval_s`: the store is asked what it told us so long after it was asked before; 0: it is asked nothing
+    by itself.
+    """
+
+    heartbeat_file: Path | None = None
+    reconcile_interval_s: float = Field(default=900, ge=0, le=604_800)

@@ -9,11 +9,13 @@ from sqlalchemy import Connection
 
 from shared.apps import Apps
 from shared.bus.consumer import InBatches, OneByOne
+from shared.catalog import Catalog
 from shared.clock import Clock
 from shared.events import (
     AccountTokenIssued,
     NotificationReceived,
     ReceiptSubmitted,
+    SubscriptionReported,
     TransactionIdSubmitted,
     TransactionSubmitted,
 )
@@ -25,23 +27,29 @@ RecordsOn = Callable[[Connection], handlers.Records]
 
 
 def local_checks(
-    *, records_on: RecordsOn, signatures: handlers.Signatures, apps: Apps, clock: Clock
+    *, records_on: RecordsOn, signatures: handlers.Signatures, apps: Apps, catalog: Catalog, clock: Clock
 ) -> dict[str, InBatches]:
     """What is checked here, without asking the store: fast, so in batches."""
+
+    def checking(handle: Callable[..., Handled]) -> InBatches:
+        return InBatches(
+            lambda connection, events: handle(
+                events,
+                records=records_on(connection),
+                signatures=signatures,
+                apps=apps,
+                catalog=catalog,
+                now=clock.now(),
+            )
+        )
+
     return {
-        TransactionSubmitted.TYPE: InBatches(
-            lambda connection, events: handlers.verify_transactions(
-                events, records=records_on(connection), signatures=signatures, apps=apps, now=clock.now()
-            )
-        ),
-        NotificationReceived.TYPE: InBatches(
-            lambda connection, events: handlers.receive_notifications(
-                events, records=records_on(connection), signatures=signatures, apps=apps, now=clock.now()
-            )
-        ),
+        TransactionSubmitted.TYPE: checking(handlers.verify_transactions),
+        NotificationReceived.TYPE: checking(handlers.receive_notifications),
+        SubscriptionReported.TYPE: checking(handlers.receive_reports),
         AccountTokenIssued.TYPE: InBatches(
             lambda connection, events: handlers.issue_account_tokens(
-                events, records=records_on(connection), now=clock.now()
+                events, records=records_on(connection), catalog=catalog, now=clock.now()
             )
         ),
     }
@@ -54,6 +62,7 @@ def receipt_checks(
     transactions: handlers.TransactionStore,
     signatures: handlers.Signatures,
     apps: Apps,
+    catalog: Catalog,
     clock: Clock,
 ) -> dict[str, OneByOne[Any]]:
     """Receipts: only the store can tell, and it takes its time, so each on its own."""
@@ -70,7 +79,9 @@ def receipt_checks(
         )
 
     def settle(connection: Connection, answered: Sequence[tuple[Any, handlers.ReceiptWord]]) -> Handled:
-        return handlers.settle_receipts(answered, records=records_on(connection), apps=apps, now=clock.now())
+        return handlers.settle_receipts(
+            answered, records=records_on(connection), apps=apps, catalog=catalog, now=clock.now()
+        )
 
     return {ReceiptSubmitted.TYPE: OneByOne(prepare=ask_about_receipt, settle=settle)}
 
@@ -81,6 +92,7 @@ def lookups(
     transactions: handlers.TransactionStore,
     signatures: handlers.Signatures,
     apps: Apps,
+    catalog: Catalog,
     clock: Clock,
 ) -> dict[str, OneByOne[Any]]:
     """Bare transaction ids, likewise."""
@@ -89,6 +101,8 @@ def lookups(
         return handlers.look_up(event, transactions=transactions, signatures=signatures, apps=apps, now=clock.now())
 
     def settle(connection: Connection, answered: Sequence[tuple[Any, AppleTransaction | Rejected]]) -> Handled:
-        return handlers.settle_lookups(answered, records=records_on(connection), apps=apps, now=clock.now())
+        return handlers.settle_lookups(
+            answered, records=records_on(connection), apps=apps, catalog=catalog, now=clock.now()
+        )
 
     return {TransactionIdSubmitted.TYPE: OneByOne(prepare=look_up, settle=settle)}

@@ -29,7 +29,7 @@ def scheduler(connection: Connection) -> Finding:
     """A scheduler is connected for as long as it lives, and ends within a second or two what is due to end."""
     name = "ledger-scheduler"
     if not connection.exec_driver_sql(_CONNECTED).scalar_one():
-        found = "none is connected to the database: no hold expires, nothing is audited"
+        found = "none is connected to the database: no hold, subscription or entitlement ends, nothing is audited"
         return failed(name, found, "purser run ledger-scheduler")
     overdue, oldest_s = connection.exec_driver_sql(_OVERDUE, {"overdue_s": OVERDUE_S}).one()
     if overdue:

@@ -26,7 +26,7 @@ from shared.settings import (
     examine,
 )
 from simulator.settings import SimulatorSettings
-from verifier.settings import StoreSettings, VerifierSettings
+from verifier.settings import ReconcilerSettings, StoreSettings, VerifierSettings
 
 READ_BY: Mapping[str, type[Piece]] = {
     "simulator": SimulatorSettings,
@@ -36,6 +36,7 @@ READ_BY: Mapping[str, type[Piece]] = {
     "verifier": VerifierSettings,
     "verifier-store": VerifierSettings,
     "verifier-lookups": VerifierSettings,
+    "reconciler": ReconcilerSettings,
     "ledger": LedgerSettings,
     "ledger-scheduler": LedgerSchedulerSettings,
     "notifier": NotifierSettings,

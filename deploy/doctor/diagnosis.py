@@ -22,6 +22,8 @@ from deploy.doctor.network import (
     check_verify_receipt,
     check_webhook_path,
 )
+from deploy.doctor.reconciliation import NAME as RECONCILIATION
+from deploy.doctor.reconciliation import check_reconciliation
 from deploy.doctor.server_api import check_server_api
 from deploy.settings import StackSettings, reach_of
 from shared.apps import App
@@ -80,6 +82,7 @@ def _checks(known: Configuration, question: Question, clock: Clock) -> Iterable[
     )
     for app in known.apps or ():
         yield _server_api(app, known, clock)
+    yield _reconciliation(known, clock)
     if known.trust is not None and known.trust.apple_ocsp:
         yield _given("OCSP", known.store, lambda settings: check_ocsp(settings.apple_api_url))
     yield _given("webhooks", known.apps, check_endpoints)
@@ -121,6 +124,13 @@ def _server_api(app: App, known: Configuration, clock: Clock) -> Check:
     return _given(
         f"Server API {app.id}", known.store, lambda settings: check_server_api(app, settings=settings, clock=clock)
     )
+
+
+def _reconciliation(known: Configuration, clock: Clock) -> Check:
+    url = known.database_url
+    if url is None:
+        return Check(RECONCILIATION, lambda: [unchecked(RECONCILIATION, UNREAD)])
+    return _given(RECONCILIATION, known.apps, lambda apps: check_reconciliation(apps, database_url=url, clock=clock))
 
 
 def _test_notifications(known: Configuration, question: Question, clock: Clock) -> Iterable[Check]:

@@ -14,6 +14,8 @@ from tests.support.apple_pki import Chain
 BUNDLE_ID = "com.example.game"
 APP_APPLE_ID = 1234567890
 GEMS_100 = "com.example.game.gems100"
+VIP_MONTHLY = "com.example.game.vip.monthly"
+MONTH = timedelta(days=30)
 
 _numbers = itertools.count(1)
 
@@ -43,6 +45,43 @@ class AppStore:
         }
         return {name: value for name, value in (claims | changes).items() if value is not None}
 
+    def period(self, number: int = 1, *, of: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        """The claims of the transaction of one month of a subscription, signed when it was bought: of the first, bought
+        now, or the `number`th `of` the subscription whose first is given."""
+        starts_at = to_unix_ms(self.now + (number - 1) * MONTH)
+        claims = self.transaction(
+            productId=VIP_MONTHLY,
+            type="Auto-Renewable Subscription",
+            subscriptionGroupIdentifier="21000000",
+            purchaseDate=starts_at,
+            signedDate=starts_at,
+            expiresDate=starts_at + to_unix_ms_of(MONTH),
+            price=9990,
+            currency="USD",
+        )
+        first = of or claims
+        order = {
+            "originalTransactionId": first["originalTransactionId"],
+            "webOrderLineItemId": f"{first['originalTransactionId'][-6:]}{number:03}",
+            "appAccountToken": first.get("appAccountToken"),
+        }
+        return {name: value for name, value in (claims | order | changes).items() if value is not None}
+
+    def renewal(self, transaction: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        """The claims of a JWSRenewalInfoDecodedPayload that is signed with the transaction: it will be renewed."""
+        claims = {
+            "originalTransactionId": transaction["originalTransactionId"],
+            "productId": transaction["productId"],
+            "autoRenewProductId": transaction["productId"],
+            "autoRenewStatus": 1,
+            "renewalDate": transaction["expiresDate"],
+            "renewalPrice": 9990,
+            "currency": "USD",
+            "environment": transaction["environment"],
+            "signedDate": transaction["signedDate"],
+        }
+        return {name: value for name, value in (claims | changes).items() if value is not None}
+
     def sign(self, claims: dict[str, Any]) -> str:
         return self.chain.sign(claims)
 
@@ -61,6 +100,10 @@ class AppStore:
             "data": body | data,
         }
         return self.sign(claims)
+
+
+def to_unix_ms_of(length: timedelta) -> int:
+    return int(length.total_seconds() * 1000)
 
 
 def refunded(transaction: dict[str, Any], *, after_s: float = 60, **changes: Any) -> dict[str, Any]:

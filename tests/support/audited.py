@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
+from ledger.app import end_entitlements_on, lapse_subscriptions_on
 from ledger.domain.audit import Report
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import (
@@ -27,21 +29,24 @@ from ledger.domain.commands import (
 )
 from ledger.handlers.auditing import audit
 from ledger.handlers.commands import execute
-from ledger.handlers.facts import apply_facts
 from ledger.store.answers import PostgresAnswers
 from ledger.store.audit import PostgresAudits, PostgresEvidence, Run
 from ledger.store.books import PostgresBooks
 from ledger.store.commissions import PostgresCommissions
+from ledger.store.entitlements import PostgresEntitlements
+from ledger.store.subscriptions import PostgresSubscriptions
+from ledger.tasks import postings
 from shared.bus import journal
 from shared.catalog import Catalog
-from shared.clock import SystemClock
-from shared.database import transact
-from shared.events import Draft, Event, RefundReversed
-from shared.ids import AppId, UserId, parse_public_id, system_ids
-from tests.support.ledger import APPS, CATALOG, EMPTY_CATALOG, FLOOR_GAME, GAME, GEMS, NOW
+from shared.clock import ManualClock, SystemClock
+from shared.database import array_literal, transact
+from shared.events import Draft, Event, RefundReversed, StoreTransaction
+from shared.ids import AppId, TransactionId, UserId, parse_public_id, system_ids
+from tests.support.ledger import ALICE, APPS, BOB, CATALOG, EMPTY_CATALOG, FLOOR_GAME, GAME, GEMS, NOW, refund_reversed
 from tests.support.ledger import refunded as refunded_event
 from tests.support.ledger import transaction as transaction_of
 from tests.support.ledger import verified as verified_event
+from tests.support.ledger_subscriptions import DAY, FREE_TRIAL, MONTH, SHOP, changed, period, renewal, taken_back
 from tests.support.ledger_tables import tables_on
 
 SAID = NOW - timedelta(days=180)
@@ -73,29 +78,54 @@ class AuditedBooks:
         event: Event[Any] = refunded_event(bought, app=app)
         self.tell(replace(event, payload=RefundReversed(bought)))
 
-    def tell(self, event: Event[Any], *, catalog: Catalog = CATALOG) -> None:
-        """Records the event, and handles it as the bus does: its delivery is claimed, and what follows recorded."""
-        ids = system_ids()
-        known = replace(event, id=ids.event_id())
+    def tell(self, event: Event[Any], *, catalog: Catalog = CATALOG, ago: timedelta = timedelta(0)) -> None:
+        """Records the event, and handles it as the bus does, so long `ago` by the ledger's clock."""
+        self.tell_together([event], catalog=catalog, ago=ago)
 
-        def work(connection: Connection) -> None:
-            draft = Draft(
-                known.payload, known.app, known.subject, known.user_id, known.occurred_at, known.trace_id, id=known.id
+    def tell_together(
+        self, events: Sequence[Event[Any]], *, catalog: Catalog = CATALOG, ago: timedelta = timedelta(0)
+    ) -> None:
+        """As `tell`, with events of one type in one batch: their deliveries are claimed, and what follows recorded."""
+        ids, clock = system_ids(), ManualClock(SystemClock().now() - ago)
+        known = [replace(event, id=ids.event_id()) for event in events]
+        handling = postings(
+            tables_on=lambda connection: tables_on(connection, shard=self.shard),
+            catalog=catalog,
+            apps=APPS,
+            ids=ids,
+            clock=clock,
+        )[events[0].payload.TYPE]
+
+        def record(connection: Connection) -> None:
+            journal.append(connection, [_recorded(event) for event in known], ids=ids)
+
+        def handle(connection: Connection) -> None:
+            handled = handling.apply(connection, known)
+            claimed = [event.id for event in known if event.id not in handled.parked]
+            connection.exec_driver_sql(
+                "delete from journal.delivery where event_id = any(%(ids)s::uuid[])", {"ids": array_literal(claimed)}
             )
-            journal.append(connection, [draft], ids=ids)
-            handled = apply_facts(
-                [known],
-                tables=tables_on(connection, shard=self.shard),
-                catalog=catalog,
-                apps=APPS,
-                new_id=ids.event_id,
-                now=NOW,
-            )
-            if not handled.parked:
-                connection.exec_driver_sql("delete from journal.delivery where event_id = %(id)s", {"id": known.id})
             journal.append(connection, handled.drafts, ids=ids)
 
-        transact(self.engine, work)
+        transact(self.engine, record)
+        transact(self.engine, handle)
+
+    # ---- what time does ------------------------------------------------------------------------------------------
+
+    def lapse(self, *, after: timedelta = timedelta(0)) -> None:
+        """The scheduler ends what is over so long after now."""
+        ids, clock = system_ids(), ManualClock(SystemClock().now() + after)
+
+        def lapse(connection: Connection) -> None:
+            due = PostgresSubscriptions(connection).due(now=clock.now(), limit=100)
+            lapse_subscriptions_on(connection, ids=ids, clock=clock, due=due)
+
+        def end(connection: Connection) -> None:
+            due = PostgresEntitlements(connection).due(now=clock.now(), limit=100)
+            end_entitlements_on(connection, ids=ids, clock=clock, due=due)
+
+        transact(self.engine, lapse)
+        transact(self.engine, end)
 
     # ---- what is asked for ---------------------------------------------------------------------------------------
 
@@ -146,6 +176,10 @@ class AuditedBooks:
         return outcomes[0]
 
 
+def _recorded(event: Event[Any]) -> Draft:
+    return Draft(event.payload, event.app, event.subject, event.user_id, event.occurred_at, event.trace_id, id=event.id)
+
+
 def post_of_everything(books: AuditedBooks) -> None:
     """One of everything that the books can come to."""
     books.buy("pack", "alice", product="bundle", quantity=2)
@@ -187,6 +221,78 @@ def post_of_everything(books: AuditedBooks) -> None:
     books.buy("nothing", "alice", product="adfree")
     books.buy("parked", "alice", catalog=EMPTY_CATALOG)
     books.refund("unclaimed", milli=50_000)
+    subscribe_in_every_way(books)
+    hold_what_is_no_subscription(books)
+
+
+def today() -> timedelta:
+    """How long after NOW it is by the clock that audits go by."""
+    return SystemClock().now() - NOW
+
+
+def subscribe_in_every_way(books: AuditedBooks) -> None:
+    """A subscription for each way that one can stand, by the number of its original transaction."""
+    now = today()
+
+    def tell(*events: Event[Any], ago: timedelta = timedelta(0), catalog: Catalog = SHOP) -> None:
+        for event in events:
+            books.tell(event, catalog=catalog, ago=ago)
+
+    first, second = period(starts=now - 40 * DAY), period(2, starts=now - 10 * DAY)
+    tell(verified_event(second), verified_event(first))  # active; the renewal is heard first
+    tell(changed(second, renewal=renewal(signed=now - 10 * DAY)))
+    tell(verified_event(replace(second, transaction_id=TransactionId("copy"), signed_at=second.signed_at + DAY)))
+    tell(refunded_event(first))  # an old period's
+    tell(verified_event(first, user=BOB))  # contested: it is alice's
+
+    tell(verified_event(period(original="20", starts=now - DAY, offer=FREE_TRIAL)))
+    tell(verified_event(period(original="21", starts=now - DAY, family_shared=True), user=BOB))
+    upgraded = period(2, original="22", starts=now - DAY, product="gold")
+    tell(verified_event(period(original="22", starts=now - 2 * DAY), user=BOB), verified_event(upgraded, user=BOB))
+
+    failed = period(original="30", starts=now - MONTH - DAY)
+    grace = renewal(signed=now - DAY, in_billing_retry=True, grace_until=now + 15 * DAY)
+    tell(verified_event(failed), changed(failed, renewal=grace))
+    tried = period(original="31", starts=now - MONTH - DAY)
+    tell(verified_event(tried), changed(tried, renewal=renewal(signed=now - DAY, in_billing_retry=True)))
+    given_up = period(original="32", starts=now - MONTH - 61 * DAY)
+    tell(verified_event(given_up), changed(given_up, renewal=renewal(signed=now - 61 * DAY, in_billing_retry=True)))
+    left = period(original="33", starts=now - MONTH - DAY)
+    ended = renewal(signed=now - DAY, auto_renew=False, expiration_reason="customer_cancelled")
+    tell(verified_event(left), changed(left, renewal=ended))
+    tell(verified_event(period(original="34", starts=now - MONTH - DAY), user=BOB), ago=2 * DAY)  # no word of its end
+
+    gone = period(original="40", starts=now - 2 * DAY, signed=now - DAY)
+    tell(verified_event(gone), refunded_event(gone))
+    back = period(original="41", starts=now - 3 * DAY, signed=now - 2 * DAY)
+    tell(verified_event(back), refunded_event(back), refund_reversed(replace(back, signed_at=gone.signed_at)))
+    shared = period(original="42", starts=now - 2 * DAY, family_shared=True)
+    tell(verified_event(shared), changed(shared, revoked=taken_back(signed=now - DAY, family=True)))
+
+    tell(changed(period(original="50", starts=now - DAY), user=None))  # nobody has claimed it
+    tell(verified_event(period(original="51", starts=now - DAY)), catalog=EMPTY_CATALOG)  # parked
+    books.lapse()
+
+
+def hold_what_is_no_subscription(books: AuditedBooks) -> None:
+    """Passes that are used up one after the other, one of them refunded in part; what is for ever, and was returned."""
+    now = today()
+    for name, bought in {"60": now - 70 * DAY, "61": now - 20 * DAY, "62": now - 10 * DAY}.items():
+        books.tell(verified_event(season_pass(name, bought), user=ALICE), catalog=SHOP)
+    books.tell(refunded_event(season_pass("61", now - 20 * DAY, signed=now - DAY), milli=33_333), catalog=SHOP)
+    books.tell(verified_event(season_pass("63", now - 31 * DAY), user=BOB), catalog=SHOP, ago=2 * DAY)
+    books.buy("64", "carol", product="adfree")
+    books.refund("64", product="adfree")
+    books.lapse()
+
+
+def season_pass(name: str, bought: timedelta, *, signed: timedelta | None = None) -> StoreTransaction:
+    """A pass for 30 days that was bought so long after NOW."""
+    return replace(
+        transaction_of(name, product="season", product_type="non_renewing"),
+        purchased_at=NOW + bought,
+        signed_at=NOW + (bought if signed is None else signed),
+    )
 
 
 def audited(run: Run, *, rows: int | None = None, since: datetime | None = None) -> Report:

@@ -20,20 +20,26 @@ from shared.apps import Apps, parse_apps
 from shared.catalog import Catalog, parse_catalog
 from shared.clock import ManualClock
 from shared.events import Environment
+from simulator.agenda import Agenda
 from simulator.certificates import Authority
 from simulator.domain import NotificationUnknown
 from simulator.faults import FaultBoard
-from simulator.notifications import Attempt, AttemptResult, Notification, NotificationState, SenderUnavailable
+from simulator.notification_log import Attempt, AttemptResult, Notification, NotificationState
+from simulator.notifications import SenderUnavailable
 from simulator.receipts import ReceiptSeal
 from simulator.records import Records
+from simulator.shelf import Shelf
 from simulator.signing import Signer
 from simulator.state import State
 from simulator.storefront import AppStore
+from simulator.subscribers import Subscribers
+from simulator.telling import Teller
 from tests.support.seeded import seeded_ids
 
 START = datetime(2026, 11, 22, 12, 0, 0, 123_456, tzinfo=UTC)
 BUNDLE_ID, APP_APPLE_ID, SHARED_SECRET = "com.example.game", 1234567890, "example-shared-secret"
 GEMS, ADFREE, MONTHLY, YEARLY, SEASON = "gems100", "adfree", "vip.monthly", "vip.yearly", "season.pass"
+WEEKLY, NEWS = "vip.weekly", "news.monthly"
 
 _APPS = f"""
 [[apps]]
@@ -57,6 +63,8 @@ _PRODUCTS = {
     ("game", ADFREE): 'type = "non_consumable"',
     ("game", MONTHLY): 'type = "auto_renewable"\ngroup = "vip"',
     ("game", YEARLY): 'type = "auto_renewable"\ngroup = "vip"',
+    ("game", WEEKLY): 'type = "auto_renewable"\ngroup = "vip"',
+    ("game", NEWS): 'type = "auto_renewable"\ngroup = "news"',
     ("game", SEASON): 'type = "non_renewing"',
     ("quiz", "hint"): 'type = "consumable"',
 }
@@ -68,7 +76,7 @@ def example_apps() -> Apps:
 
 
 def example_catalog() -> Catalog:
-    """One product of each type for `game`, and two subscriptions in one group."""
+    """One product of each type for `game`, three subscriptions in one group, and another."""
     return parse_catalog(
         "".join(f'[[products]]\napp = "{a}"\nid = "{i}"\nname = "-"\n{rest}\n' for (a, i), rest in _PRODUCTS.items())
     )
@@ -113,10 +121,10 @@ class RecordingSender:
         return found
 
     def oldest(
-        self, *, limit: int, after: UUID | None, wanted: Callable[[Notification], bool]
+        self, *, limit: int, after: UUID | None, since: datetime, wanted: Callable[[Notification], bool]
     ) -> Sequence[Notification]:
         start = 0 if after is None else self.sent.index(self.get(after)) + 1
-        return [each for each in self.sent[start:] if wanted(each)][:limit]
+        return [each for each in self.sent[start:] if each.created_at >= since and wanted(each)][:limit]
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,10 @@ class Shop:
     """The store and everything around it."""
 
     store: AppStore
+    subscribers: Subscribers
     records: Records
     state: State
+    agenda: Agenda
     sender: RecordingSender
     faults: FaultBoard
     clock: ManualClock
@@ -139,18 +149,25 @@ def open_shop(authority: Authority) -> Shop:
     """A store that remembers nothing yet, with the given certificates."""
     clock = ManualClock(START)
     ids = seeded_ids(7, clock=clock)
-    state, sender, faults, seal = State(clock), RecordingSender(), FaultBoard(ids), ReceiptSeal(authority)
-    signer = Signer(authority)
-    store = AppStore(
-        apps=example_apps(),
-        catalog=example_catalog(),
-        state=state,
-        signer=signer,
-        seal=seal,
-        sender=sender,
-        clock=clock,
-        ids=ids,
-    )
-    records = Records(state=state, signer=signer, notifications=sender, clock=clock, ids=ids)
+    sender, faults, seal, signer = RecordingSender(), FaultBoard(ids), ReceiptSeal(authority), Signer(authority)
+    agenda, shelf = Agenda(clock), Shelf(example_apps(), example_catalog())
+    state = State(clock, plan=agenda.plan)
+    teller = Teller(state=state, signer=signer, seal=seal, sender=sender, clock=clock, ids=ids)
+    store = AppStore(shelf=shelf, state=state, seal=seal, teller=teller, agenda=agenda, clock=clock, ids=ids)
+    subscribers = Subscribers(state=state, teller=teller, listings=shelf, agenda=agenda, clock=clock, ids=ids)
+    records = Records(state=state, signer=signer, notifications=sender, teller=teller, clock=clock)
     apple, apple_sandbox = (apples_verifier(authority.root_der, name) for name in ("production", "sandbox"))
-    return Shop(store, records, state, sender, faults, clock, authority, seal, apple, apple_sandbox)
+    return Shop(
+        store=store,
+        subscribers=subscribers,
+        records=records,
+        state=state,
+        agenda=agenda,
+        sender=sender,
+        faults=faults,
+        clock=clock,
+        authority=authority,
+        seal=seal,
+        apple=apple,
+        apple_sandbox=apple_sandbox,
+    )

@@ -25,6 +25,7 @@ from shared.clock import SystemClock
 from shared.ids import system_ids
 
 TEMPLATE_DATABASE = "migrated"
+PASSWORD = "of-the-servers-that-tests-start"
 
 
 @dataclass
@@ -62,9 +63,9 @@ def running_servers(
     postgres_port = free_port(bind="127.0.0.1", ids=ids)
     redis_port = free_port(bind="127.0.0.1", ids=ids, besides={postgres_port})
     postgres = prepare_postgres(
-        data_dir=data_dir, choice=choice, port=postgres_port, password="test", env=env, durable=durable
+        data_dir=data_dir, choice=choice, port=postgres_port, password=PASSWORD, env=env, durable=durable
     )
-    redis = prepare_redis(data_dir=data_dir, choice=choice, port=redis_port, password="test")
+    redis = prepare_redis(data_dir=data_dir, choice=choice, port=redis_port, password=PASSWORD)
     events: list[Event] = []
     supervisor = Supervisor(log_dir=log_dir or data_dir / "logs", clock=SystemClock(), on_event=events.append)
     with supervisor:
@@ -89,7 +90,7 @@ def child_environment() -> dict[str, str]:
     return {name: value for name, value in inherited_environment().items() if not name.startswith("PURSER_")}
 
 
-def wait_until(condition: Callable[[], bool], *, within_s: float = 15.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], bool], *, within_s: float = 30.0, what: str = "the condition") -> None:
     """Waits for a condition; fails the test when it has not come true within the limit."""
     clock = SystemClock()
     deadline = clock.monotonic() + within_s

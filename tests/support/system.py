@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from deploy.stack import Parts, Stack
 from shared.clock import SystemClock
 from shared.ids import system_ids
 from tests.support.receiver import Receiver, receiving
-from tests.support.stack import own_settings, reachable_directory, wait_until
+from tests.support.stack import as_environment, child_environment, own_settings, reachable_directory, wait_until
 
 CLIENT_KEY = "example-only-client-token-key-change-me"
 SERVER_KEY = "sk_example_only_change_me"
@@ -209,6 +211,22 @@ class System(Reached):
         """One value from the database, read as its owner."""
         with self.engine.connect() as connection:
             return connection.exec_driver_sql(sql, parameters).scalar_one()
+
+
+def purser(system: System, *arguments: str, code: int = 0, within_s: float = 60) -> str:
+    """What a command prints, called beside the running system; it has to end with this code."""
+    program = Path(sys.executable).parent / "purser"
+    ended = subprocess.run(
+        [program, *arguments],
+        env=child_environment() | as_environment(system.settings),
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    return ended.stdout
 
 
 def client(user_id: str) -> dict[str, str]:

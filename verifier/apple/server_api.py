@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from appstoreserverlibrary.api_client import AppStoreServerAPIClient, GetTransac
 from appstoreserverlibrary.models.CheckTestNotificationResponse import CheckTestNotificationResponse
 from appstoreserverlibrary.models.Environment import Environment as AppleEnvironment
 from appstoreserverlibrary.models.NotificationHistoryRequest import NotificationHistoryRequest
+from appstoreserverlibrary.models.NotificationHistoryResponse import NotificationHistoryResponse
 from appstoreserverlibrary.models.NotificationHistoryResponseItem import NotificationHistoryResponseItem
 from appstoreserverlibrary.models.StatusResponse import StatusResponse
 from appstoreserverlibrary.models.TransactionHistoryRequest import TransactionHistoryRequest
@@ -147,16 +148,29 @@ class ServerApi:
     ) -> Iterator[NotificationHistoryResponseItem]:
         """What the store has told us, or tried to: each notification with its attempts. Apple keeps 180 days of them,
         30 in the sandbox. `only_failures`: those that have not reached us, or not yet."""
-        question = NotificationHistoryRequest(
-            startDate=to_unix_ms(since), endDate=to_unix_ms(until), onlyFailures=only_failures or None
-        )
+        question = _history_question(since, until, only_failures=only_failures)
         pages = self._pages(
-            lambda token: self._ask(
-                Endpoint.NOTIFICATIONS, app, environment, lambda it: it.get_notification_history(token, question)
-            ),
+            lambda token: self._notification_page(token, question, app, environment),
             lambda page: page.paginationToken,
         )
         return (item for page in pages for item in page.notificationHistory or ())
+
+    def notification_page(
+        self,
+        *,
+        app: App,
+        environment: Environment,
+        since: datetime,
+        until: datetime,
+        only_failures: bool = False,
+        at: str | None = None,
+    ) -> tuple[Sequence[NotificationHistoryResponseItem], str | None]:
+        """One page of the same, the first or the one `at` such a place, and where the next one is (None: none): for
+        who wants to write down what a page says before the next is asked for, however many there are."""
+        question = _history_question(since, until, only_failures=only_failures)
+        page = self._notification_page(at, question, app, environment)
+        following = _following(page, page.paginationToken, before=at)
+        return page.notificationHistory or [], following
 
     def request_test_notification(self, *, app: App, environment: Environment) -> str:
         """Has the store send a TEST notification to the address that App Store Connect knows; returns its token."""
@@ -208,15 +222,17 @@ class ServerApi:
         at: str | None = None
         for _ in range(PAGES_MAX):
             page = page_at(at)
-            if page.hasMore is None:  # whatever it is, it is not an empty page of Apple's
-                raise ServerApiUnavailable("it answered without saying whether there is more")
+            following = _following(page, next_of(page), before=at)
             yield page
-            if not page.hasMore:
+            if following is None:
                 return
-            before, at = at, next_of(page)
-            if at in (None, before):
-                raise ServerApiUnavailable("it has more, and does not say where")
+            at = following
         raise ServerApiRejected(f"there are more than {PAGES_MAX} pages")
+
+    def _notification_page(
+        self, at: str | None, question: NotificationHistoryRequest, app: App, environment: Environment
+    ) -> NotificationHistoryResponse:
+        return self._ask(Endpoint.NOTIFICATIONS, app, environment, lambda it: it.get_notification_history(at, question))
 
 
 class _StoreClient(AppStoreServerAPIClient):
@@ -276,6 +292,23 @@ class _StoreClient(AppStoreServerAPIClient):
             return self._parse_response(200, {}, lambda: content, destination_class)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, cattrs.BaseValidationError) as error:
             raise ServerApiUnavailable("its answer is not what its documentation says") from error
+
+
+def _history_question(since: datetime, until: datetime, *, only_failures: bool) -> NotificationHistoryRequest:
+    return NotificationHistoryRequest(
+        startDate=to_unix_ms(since), endDate=to_unix_ms(until), onlyFailures=only_failures or None
+    )
+
+
+def _following(page: _Page, place: str | None, *, before: str | None) -> str | None:
+    """Where the page after this one is; None after the last. Raises ServerApiUnavailable."""
+    if page.hasMore is None:  # whatever it is, it is not an empty page of Apple's
+        raise ServerApiUnavailable("it answered without saying whether there is more")
+    if not page.hasMore:
+        return None
+    if place in (None, before):
+        raise ServerApiUnavailable("it has more, and does not say where")
+    return place
 
 
 def _check_id(value: str) -> None:

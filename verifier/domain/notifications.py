@@ -123,6 +123,7 @@ def _environment(body: _Body, *, of_token: bool) -> Environment | None:
 
 Action = Literal[
     "purchase",
+    "subscription",  # how a subscription stands: a period of it, and its next renewal
     "refund",
     "reversed_refund",  # what was taken back is to be given again
     "declined_refund",  # somebody asked for a refund and was denied it: the purchase stands as it did
@@ -130,7 +131,6 @@ Action = Literal[
 ]
 
 Why = Literal[
-    "subscription",  # the state of a subscription
     "refund_request",  # somebody asks the store for a refund: the purchase stands
     "extension",  # the developer asked for later renewal dates, and this is what came of it
     "commerce",  # the developer asked for it by the Advanced Commerce API
@@ -164,18 +164,22 @@ Intent = Act | RecordOnly | RecordUnknown
 
 @dataclass(frozen=True, slots=True)
 class KnownType:
-    """A type that Apple documents: what is to be done about it, and the subtypes that it comes with."""
+    """A type that Apple documents: what is to be done about it, and the subtypes that it comes with.
+
+    `of_transaction`: what is to be done instead when it carries a transaction, which Apple does not say of all of them.
+    """
 
     intent: Act | RecordOnly
     subtypes: frozenset[str] = frozenset()
+    of_transaction: Act | None = None
 
 
 def _known(intent: Act | RecordOnly, *subtypes: str) -> KnownType:
     return KnownType(intent, frozenset(subtypes))
 
 
-_SUBSCRIPTION = RecordOnly("subscription")
-_COMMERCE = RecordOnly("commerce")
+_SUBSCRIPTION = Act("subscription")
+_COMMERCE = KnownType(RecordOnly("commerce"), of_transaction=_SUBSCRIPTION)
 
 NOTIFICATION_TYPES: Mapping[str, KnownType] = {
     "ONE_TIME_CHARGE": _known(Act("purchase")),
@@ -196,10 +200,12 @@ NOTIFICATION_TYPES: Mapping[str, KnownType] = {
     "EXPIRED": _known(_SUBSCRIPTION, "VOLUNTARY", "BILLING_RETRY", "PRICE_INCREASE", "PRODUCT_NOT_FOR_SALE"),
     "PRICE_INCREASE": _known(_SUBSCRIPTION, "PENDING", "ACCEPTED"),
     "RENEWAL_EXTENDED": _known(_SUBSCRIPTION),
-    "RENEWAL_EXTENSION": _known(RecordOnly("extension"), "SUMMARY", "FAILURE"),
-    "METADATA_UPDATE": _known(_COMMERCE),
-    "MIGRATION": _known(_COMMERCE),
-    "PRICE_CHANGE": _known(_COMMERCE),
+    "RENEWAL_EXTENSION": KnownType(
+        RecordOnly("extension"), frozenset({"SUMMARY", "FAILURE"}), of_transaction=_SUBSCRIPTION
+    ),
+    "METADATA_UPDATE": _COMMERCE,
+    "MIGRATION": _COMMERCE,
+    "PRICE_CHANGE": _COMMERCE,
     "EXTERNAL_PURCHASE_TOKEN": _known(
         RecordOnly("external_purchase"), "UNREPORTED", "CREATED", "ACTIVE_TOKEN_REMINDER"
     ),
@@ -218,6 +224,8 @@ def intent_of(notification: AppleNotification) -> Intent:
     known = NOTIFICATION_TYPES.get(notification.notification_type)
     if known is None:
         return RecordUnknown()
+    if known.of_transaction is not None and notification.signed_transaction is not None:
+        return known.of_transaction
     if isinstance(known.intent, RecordOnly) and notification.subtype not in {None, *known.subtypes}:
         return RecordUnknown()
     return known.intent
@@ -243,12 +251,13 @@ def check_inner(
         return Rejected("wrong_app", "the notification's transaction is about another app")
     if any(part.environment != notification.environment for part in (transaction, renewal_info) if part is not None):
         return Rejected("wrong_environment", "the notification and what it carries are from different environments")
-    if transaction is not None and renewal_info is not None and not _same_subscription(transaction, renewal_info):
+    if transaction is not None and renewal_info is not None and not same_subscription(transaction, renewal_info):
         return Rejected("receipt_malformed", "the notification's renewal info is of another subscription")
     return None
 
 
-def _same_subscription(transaction: AppleTransaction, renewal_info: AppleRenewalInfo) -> bool:
+def same_subscription(transaction: AppleTransaction, renewal_info: AppleRenewalInfo) -> bool:
+    """A renewal info names no app, so only this ties it to what it came with."""
     return transaction.transaction.original_transaction_id == renewal_info.original_transaction_id
 
 

@@ -5,27 +5,34 @@ Source: developer.apple.com, appstorereceipts (deprecated, still what old client
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from shared.clock import from_unix_ms
-from shared.events import Environment, ProductType, RejectionCode, StoreTransaction
+from shared.events import Environment, Offer, Period, ProductType, RejectionCode, Renewal, StoreTransaction
+from shared.events.store import FREE_TRIAL
 from shared.ids import TransactionId
+from verifier.domain.renewals import AUTO_RENEW_OFF, EXPIRATION_INTENTS, PRICE_INCREASE_STATUSES, moment, word_or_none
 from verifier.domain.transactions import (
     ENVIRONMENTS,
+    FAMILY_SHARED,
     AppleTransaction,
     Identifier,
     Int32,
     Int64,
+    Label,
+    Reference,
     Rejected,
     Revocation,
     UnixMs,
     account_token,
+    charge_id,
     revocation_reason,
+    revocation_type,
 )
 
 ProductTypes = Callable[[str], ProductType | None]
@@ -34,12 +41,14 @@ ProductTypes = Callable[[str], ProductType | None]
 
 @dataclass(frozen=True, slots=True)
 class ReceiptValid:
-    """The store vouches for the receipt: each of its transactions once. `app_apple_id` is its `adam_id`."""
+    """The store vouches for the receipt: each of its transactions once, and what it says of the next renewals, by the
+    subscriptions' original transactions. `app_apple_id` is its `adam_id`."""
 
     transactions: tuple[AppleTransaction, ...]
     environment: Environment
     bundle_id: str
     app_apple_id: int | None
+    renewals: Mapping[TransactionId, Renewal] = field(default_factory=dict)
 
     def find(self, transaction_id: TransactionId) -> AppleTransaction | Rejected:
         """The transaction that is claimed; `transaction_not_found` when the receipt does not hold it."""
@@ -109,6 +118,7 @@ class _Valid(msgspec.Struct, frozen=True):
     receipt: dict[str, Any]
     environment: str | None = None
     latest_receipt_info: list[Any] | None = None
+    pending_renewal_info: Any = None
 
 
 class _Receipt(msgspec.Struct, frozen=True):
@@ -123,13 +133,32 @@ class _Row(msgspec.Struct, frozen=True):
     product_id: Identifier
     purchase_date_ms: UnixMs
     original_transaction_id: Identifier | None = None
+    web_order_line_item_id: Reference | None = None
+    subscription_group_identifier: Reference | None = None
     quantity: Int32 = 1
     expires_date_ms: UnixMs | None = None
+    is_trial_period: bool | None = None
+    is_in_intro_offer_period: bool | None = None
+    promotional_offer_id: Label | None = None
+    offer_code_ref_name: Label | None = None
     cancellation_date: str | None = None
     cancellation_date_ms: UnixMs | None = None
     cancellation_reason: Int32 | None = None
     app_account_token: str | None = None
     in_app_ownership_type: str = "PURCHASED"
+
+
+class _PendingRenewal(msgspec.Struct, frozen=True):
+    original_transaction_id: Identifier
+    auto_renew_status: Int32
+    auto_renew_product_id: Identifier | None = None
+    expiration_intent: Int32 | None = None
+    is_in_billing_retry_period: bool | None = None
+    grace_period_expires_date_ms: UnixMs | None = None
+    price_increase_status: Int32 | None = None
+    price_consent_status: Int32 | None = None
+    promotional_offer_id: Label | None = None
+    offer_code_ref_name: Label | None = None
 
 
 def read_receipt_answer(
@@ -209,6 +238,7 @@ def _read_valid(
         environment=environment,
         bundle_id=receipt.bundle_id,
         app_apple_id=receipt.adam_id,
+        renewals=dict(_renewals(answer.pending_renewal_info, signed_at=stated.signed_at)),
     )
 
 
@@ -244,32 +274,112 @@ class _Stated:
     product_types: ProductTypes
 
     def transaction(self, row: _Row) -> AppleTransaction:
+        """Raises msgspec.ValidationError."""
         return AppleTransaction(
-            transaction=StoreTransaction(
-                store="apple",
-                environment=self.environment,
-                transaction_id=TransactionId(row.transaction_id),
-                original_transaction_id=TransactionId(row.original_transaction_id or row.transaction_id),
-                product_id=row.product_id,
-                product_type=self.product_types(row.product_id) or _evident_type(row),
-                quantity=row.quantity,
-                purchased_at=from_unix_ms(row.purchase_date_ms),
-                signed_at=self.signed_at,
-            ),
+            transaction=self._stated(row),
             bundle_id=self.bundle_id,
             app_account_token=account_token(row.app_account_token),
             in_app_ownership_type=row.in_app_ownership_type,
             revocation=_revocation(row, signed_at=self.signed_at),
         )
 
+    def _stated(self, row: _Row) -> StoreTransaction:
+        transaction_id = TransactionId(row.transaction_id)
+        original_id = TransactionId(row.original_transaction_id or transaction_id)
+        product_type = _evident_type(row) or self.product_types(row.product_id)
+        purchased_at = from_unix_ms(row.purchase_date_ms)
+        return StoreTransaction(
+            store="apple",
+            environment=self.environment,
+            transaction_id=transaction_id,
+            original_transaction_id=original_id,
+            product_id=row.product_id,
+            product_type=product_type,
+            quantity=row.quantity,
+            purchased_at=purchased_at,
+            signed_at=self.signed_at,
+            charge_id=charge_id(
+                transaction_id,
+                original_id=original_id,
+                product_type=product_type,
+                purchased_at=purchased_at,
+                order_item_id=row.web_order_line_item_id,
+            ),
+            family_shared=row.in_app_ownership_type == FAMILY_SHARED,
+            period=_period(row, product_type),
+        )
+
 
 def _evident_type(row: _Row) -> ProductType | None:
-    """Of a product that the catalogue does not know: only subscriptions expire; of others nothing is said."""
+    """Only subscriptions expire, whatever the catalogue calls the product; of others a receipt says nothing."""
     return None if row.expires_date_ms is None else "auto_renewable"
+
+
+def _period(row: _Row, product_type: ProductType | None) -> Period | None:
+    """Raises msgspec.ValidationError: a subscription's row always says when its period ends (appstorereceipts)."""
+    if product_type != "auto_renewable":
+        return None
+    if row.expires_date_ms is None:
+        raise msgspec.ValidationError(f"no end of the subscription {row.product_id}")
+    return Period(
+        expires_at=from_unix_ms(row.expires_date_ms),
+        group=row.subscription_group_identifier or None,
+        offer=_offer(row),
+    )
+
+
+def _offer(row: _Row) -> Offer | None:
+    """A receipt names offers by what they are called, and says of their terms only whether the period is free."""
+    discount_type = FREE_TRIAL if row.is_trial_period else None
+    named = _named_offer(row, discount_type)
+    if named is None and (row.is_trial_period or row.is_in_intro_offer_period):
+        return Offer("introductory", discount_type=discount_type)
+    return named
+
+
+def _named_offer(row: _Row | _PendingRenewal, discount_type: str | None = None) -> Offer | None:
+    if row.promotional_offer_id:
+        return Offer("promotional", row.promotional_offer_id, discount_type)
+    if row.offer_code_ref_name:
+        return Offer("offer_code", row.offer_code_ref_name, discount_type)
+    return None
 
 
 def _revocation(row: _Row, *, signed_at: datetime) -> Revocation | None:
     """The date comes in three spellings. Without the one that can be read it is taken back all the same, by now."""
     if row.cancellation_date_ms is None and not row.cancellation_date:
         return None
-    return Revocation(at=_or(row.cancellation_date_ms, signed_at), reason=revocation_reason(row.cancellation_reason))
+    return Revocation(
+        at=_or(row.cancellation_date_ms, signed_at),
+        reason=revocation_reason(row.cancellation_reason),
+        type=revocation_type(None, row.in_app_ownership_type),
+        says_how_much=False,
+    )
+
+
+# ---- what it says of renewals ------------------------------------------------------------------------------------
+
+
+def _renewals(rows: Any, *, signed_at: datetime) -> Iterator[tuple[TransactionId, Renewal]]:
+    """What can be read of it: a purchase is not made to wait for an odd word about another's renewal."""
+    for row in rows if isinstance(rows, list) else ():
+        try:
+            pending = msgspec.convert(row, _PendingRenewal, strict=False)
+        except msgspec.ValidationError:
+            continue
+        yield TransactionId(pending.original_transaction_id), _renewal(pending, signed_at=signed_at)
+
+
+def _renewal(row: _PendingRenewal, *, signed_at: datetime) -> Renewal:
+    """Without the date and the price of the renewal: a receipt does not tell them."""
+    asked, consented = row.price_increase_status, row.price_consent_status  # the same, by its newer and its older name
+    return Renewal(
+        signed_at=signed_at,
+        auto_renew=row.auto_renew_status != AUTO_RENEW_OFF,
+        product_id=row.auto_renew_product_id,
+        offer=_named_offer(row),
+        in_billing_retry=row.is_in_billing_retry_period or False,
+        grace_period_expires_at=moment(row.grace_period_expires_date_ms),
+        expiration_reason=word_or_none(row.expiration_intent, EXPIRATION_INTENTS),
+        price_increase=word_or_none(consented if asked is None else asked, PRICE_INCREASE_STATUSES),
+    )

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from shared.events import Environment, Store, StoreTransaction
-from shared.ids import AppId, PurchaseId, TransactionId, UserId, purchase_id
+from shared.events import Environment, Offer, Period, Revoked, Store, StoreTransaction
+from shared.ids import AppId, PurchaseId, SubscriptionId, TransactionId, UserId, purchase_id, subscription_id
 from verifier.domain.claims import KnownTransaction
 from verifier.domain.transactions import REVOKED_WHOLLY_MILLI, AppleTransaction
 
@@ -26,25 +26,58 @@ class TransactionKey(NamedTuple):
         return cls(app, transaction.store, transaction.environment, transaction.transaction_id)
 
 
+class OriginKey(NamedTuple):
+    """What a subscription, or what can be restored, is known by: its first transaction. Rows are locked in the order of
+    their keys, and before those of transactions."""
+
+    app: AppId
+    store: Store
+    environment: Environment
+    original_transaction_id: TransactionId
+
+    @classmethod
+    def of(cls, app: AppId, transaction: StoreTransaction) -> OriginKey | None:
+        """None for what has no other transactions: it is used up, or was bought for a time. Of a product whose type is
+        not known it is assumed that it has."""
+        if transaction.product_type in {"consumable", "non_renewing"}:
+            return None
+        return cls(app, transaction.store, transaction.environment, transaction.original_transaction_id)
+
+    @property
+    def subscription_id(self) -> SubscriptionId:
+        """Its id outside, if it is a subscription."""
+        return subscription_id(
+            app=self.app,
+            store=self.store,
+            environment=self.environment,
+            original_transaction_id=self.original_transaction_id,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A store transaction: its owner, once somebody has claimed it; the store's newest statement; what is refunded.
 
-    `account_token` is kept only where it may tell the owner: not for what a family member shares. It is that of the
-    newest statement that has one (`token_signed_at`): a receipt does not show the account token of a consumable.
-    `refunded_milli` likewise is that of the newest statement that says how far it is refunded (`revoked_signed_at`);
-    most say nothing about that.
+    `origin` is what its owner owns with it. `account_token` is kept only where it may tell the owner: not for what a
+    family member shares. It is that of the newest statement that has one (`token_signed_at`): a receipt does not show
+    the account token of a consumable. `revoked` likewise is the newest word on how far it is refunded; most statements
+    say nothing about that.
     """
 
     key: TransactionKey
+    origin: OriginKey | None = None
     user_id: UserId | None = None
     purchase_id: PurchaseId | None = None
     account_token: UUID | None = None
     token_signed_at: datetime | None = None
     signed_at: datetime | None = None
-    revoked_signed_at: datetime | None = None
-    refunded_milli: int = 0
+    revoked: Revoked | None = None
     statement: StoreTransaction | None = None
+
+    @property
+    def refunded_milli(self) -> int:
+        """How far it is refunded (100,000 = wholly)."""
+        return 0 if self.revoked is None else self.revoked.percentage_milli
 
     @property
     def known(self) -> KnownTransaction:
@@ -59,14 +92,13 @@ class Record:
     def stated(self, statement: AppleTransaction) -> Record:
         """After a statement of the store: of two, the one that was signed later counts."""
         record = self._with_token(statement)._with_refund(statement)
-        signed_at = statement.transaction.signed_at
-        if self.signed_at is not None and self.signed_at >= signed_at:
-            return record
-        return replace(record, statement=statement.transaction, signed_at=signed_at)
+        newest = merged(self.statement, statement.transaction)
+        origin = self.origin or OriginKey.of(self.key.app, statement.transaction)
+        return replace(record, origin=origin, statement=newest, signed_at=newest.signed_at)
 
     def _with_token(self, statement: AppleTransaction) -> Record:
         token, signed_at = statement.app_account_token, statement.transaction.signed_at
-        if token is None or statement.in_app_ownership_type != "PURCHASED":
+        if token is None or statement.transaction.family_shared:
             return self
         if self.token_signed_at is not None and self.token_signed_at >= signed_at:
             return self
@@ -75,20 +107,26 @@ class Record:
     def _with_refund(self, statement: AppleTransaction) -> Record:
         """A refund tells the whole that is refunded by then, a reversal that nothing is: so the newest says it all, and
         it may lower the percentage. Of two that were signed in the same millisecond, that which takes more counts."""
-        signed_at, milli = statement.transaction.signed_at, statement.refunded_milli
-        if milli is None:
+        said = statement.revoked
+        if said is None or (self.revoked is not None and _weight(self.revoked) >= _weight(said)):
             return self
-        if self.revoked_signed_at is not None and (self.revoked_signed_at, self.refunded_milli) >= (signed_at, milli):
-            return self
-        return replace(self, revoked_signed_at=signed_at, refunded_milli=milli)
+        return replace(self, revoked=said)
 
-    def tells_of_refunds(self, before: Record) -> bool:
-        """That this record says something new about refunds to whoever knew the record `before`.
+    def tells_of_refunds(self, before: Record, statement: AppleTransaction) -> bool:
+        """That this record says something new about refunds to whoever knew the record `before` the statement.
 
-        A reversal that comes before its refund is news too: the refund, when it comes, counts no more.
+        A reversal that comes before its refund is news too: the refund, when it comes, counts no more. That a purchase
+        of which no refund was ever heard stands, is not.
         """
-        first = before.revoked_signed_at is None and self.revoked_signed_at is not None
+        first = before.revoked is None and self.revoked is not None and not statement.stands
         return first or self.refunded_milli != before.refunded_milli
+
+    def tells_of_more(self, before: Record) -> bool:
+        """That this record says something else to whoever knew the record `before`, its date aside."""
+        if self.statement is None or before.statement is None:
+            return self.statement is not before.statement
+        same = replace(self.statement, signed_at=before.statement.signed_at) == before.statement
+        return not same or self.revoked != before.revoked
 
     def claimed(self, user_id: UserId) -> Record:
         """After a claim that was found good. The first claimant is the owner, for good."""
@@ -100,3 +138,48 @@ class Record:
         """The id of this user's claim to it."""
         key = self.key
         return purchase_id(app=key.app, store=key.store, transaction_id=key.transaction_id, user_id=user_id)
+
+
+def _weight(revoked: Revoked) -> tuple[datetime, int, str, datetime]:
+    """The heavier of two words counts, the newer before all: so their order cannot matter."""
+    return revoked.signed_at, revoked.percentage_milli, revoked.cause, revoked.at
+
+
+def merged(known: StoreTransaction | None, said: StoreTransaction) -> StoreTransaction:
+    """Two statements of one transaction as one: the newer, with what only the other says, as receipts leave things out.
+
+    What it is charged as is what was said first: by then others may know it by that.
+    """
+    if known is None:
+        return said
+    newer, older = (known, said) if known.signed_at >= said.signed_at else (said, known)
+    return replace(
+        newer,
+        product_type=newer.product_type or older.product_type,
+        charge_id=known.charge_id,
+        period=_merged_period(newer.period, older.period),
+    )
+
+
+def _merged_period(newer: Period | None, older: Period | None) -> Period | None:
+    if newer is None or older is None:
+        return newer or older
+    priced = older if newer.price_milli is None else newer
+    return replace(
+        newer,
+        group=newer.group or older.group,
+        offer=_merged_offer(newer.offer, older.offer),
+        price_milli=priced.price_milli,
+        currency=priced.currency,
+    )
+
+
+def _merged_offer(newer: Offer | None, older: Offer | None) -> Offer | None:
+    if newer is None or older is None:
+        return newer or older
+    return replace(
+        newer,
+        identifier=newer.identifier or older.identifier,
+        discount_type=newer.discount_type or older.discount_type,
+        period=newer.period or older.period,
+    )

@@ -16,12 +16,23 @@ from uuid import UUID
 import msgspec
 
 from shared.clock import from_unix_ms
-from shared.events import Environment
+from shared.events import Environment, Renewal
 from shared.ids import TransactionId
 from verifier.domain.kinds import mistaken
-from verifier.domain.transactions import ENVIRONMENTS, Identifier, Int32, Int64, Rejected, UnixMs, account_token
+from verifier.domain.transactions import (
+    ENVIRONMENTS,
+    Identifier,
+    Int32,
+    Int64,
+    Label,
+    Rejected,
+    UnixMs,
+    account_token,
+    offer,
+    word,
+)
 
-AUTO_RENEW_STATUSES: Mapping[int, str] = {0: "off", 1: "on"}
+AUTO_RENEW_OFF = 0
 
 EXPIRATION_INTENTS: Mapping[int, str] = {
     1: "customer_cancelled",
@@ -31,46 +42,18 @@ EXPIRATION_INTENTS: Mapping[int, str] = {
     5: "other",
 }
 
-PRICE_INCREASE_STATUSES: Mapping[int, str] = {0: "not_responded", 1: "consented"}
-
-OFFER_TYPES: Mapping[int, str] = {1: "introductory", 2: "promotional", 3: "offer_code", 4: "win_back"}
-
-
-@dataclass(frozen=True, slots=True)
-class RenewalOffer:
-    """The offer that the next renewal is under. `discount_type` and `period` (ISO 8601) are Apple's own words."""
-
-    type: str
-    identifier: str | None
-    discount_type: str | None
-    period: str | None
+PRICE_INCREASE_STATUSES: Mapping[int, str] = {0: "pending", 1: "accepted"}
 
 
 @dataclass(frozen=True, slots=True)
 class AppleRenewalInfo:
-    """A renewal info. Apple's numbers are words here; a number of the future is kept as it is, in digits.
-
-    `auto_renew_product_id` is what it will be renewed as, `product_id` what it is now. `renewal_price_milli` is in
-    thousandths of `currency` (ISO 4217). `expiration_intent` is why it expired, None while it has not.
-    `price_increase_status` None: no increase that the customer has been told of.
-    """
+    """A renewal info: what it says of the renewal, and whose it is, as far as it says. Apple's numbers are words here;
+    a number of the future is kept as it is, in digits."""
 
     environment: Environment
     original_transaction_id: TransactionId
-    product_id: str
-    auto_renew_product_id: str | None
-    auto_renew_status: str
-    is_in_billing_retry_period: bool
-    expiration_intent: str | None
-    grace_period_expires_at: datetime | None
-    price_increase_status: str | None
-    renewal_at: datetime | None
-    renewal_price_milli: int | None
-    currency: str | None
-    offer: RenewalOffer | None
-    recent_subscription_started_at: datetime | None
     app_account_token: UUID | None
-    signed_at: datetime
+    renewal: Renewal
 
 
 class _Claims(msgspec.Struct, frozen=True, rename="camel"):
@@ -86,14 +69,14 @@ class _Claims(msgspec.Struct, frozen=True, rename="camel"):
     price_increase_status: Int32 | None = None
     renewal_date: UnixMs | None = None
     renewal_price: Int64 | None = None
-    currency: str | None = None
+    currency: Label | None = None
     offer_type: Int32 | None = None
-    offer_identifier: str | None = None
-    offer_discount_type: str | None = None
-    offer_period: str | None = None
-    recent_subscription_start_date: UnixMs | None = None
+    offer_identifier: Label | None = None
+    offer_discount_type: Label | None = None
+    offer_period: Label | None = None
     app_account_token: str | None = None
     # Nothing follows from these yet; but of another type than Apple's they make the whole doubtful.
+    recent_subscription_start_date: UnixMs | None = None
     eligible_win_back_offer_ids: list[Any] | None = None
     advanced_commerce_info: dict[str, Any] | None = None
     commitment_info: dict[str, Any] | None = None
@@ -117,41 +100,37 @@ def read_renewal_info(claims: Mapping[str, Any]) -> AppleRenewalInfo | Rejected:
     return AppleRenewalInfo(
         environment=environment,
         original_transaction_id=TransactionId(stated.original_transaction_id),
-        product_id=stated.product_id,
-        auto_renew_product_id=stated.auto_renew_product_id,
-        auto_renew_status=_word(stated.auto_renew_status, AUTO_RENEW_STATUSES),
-        is_in_billing_retry_period=stated.is_in_billing_retry_period or False,
-        expiration_intent=_word_or_none(stated.expiration_intent, EXPIRATION_INTENTS),
-        grace_period_expires_at=_moment(stated.grace_period_expires_date),
-        price_increase_status=_word_or_none(stated.price_increase_status, PRICE_INCREASE_STATUSES),
-        renewal_at=_moment(stated.renewal_date),
-        renewal_price_milli=stated.renewal_price,
-        currency=stated.currency,
-        offer=_offer(stated),
-        recent_subscription_started_at=_moment(stated.recent_subscription_start_date),
         app_account_token=account_token(stated.app_account_token),
+        renewal=_renewal(stated),
+    )
+
+
+def _renewal(stated: _Claims) -> Renewal:
+    return Renewal(
         signed_at=from_unix_ms(stated.signed_date),
+        auto_renew=stated.auto_renew_status != AUTO_RENEW_OFF,
+        product_id=stated.auto_renew_product_id,
+        renews_at=moment(stated.renewal_date),
+        price_milli=stated.renewal_price,
+        currency=stated.currency,
+        offer=offer(
+            stated.offer_type,
+            identifier=stated.offer_identifier,
+            discount_type=stated.offer_discount_type,
+            period=stated.offer_period,
+        ),
+        in_billing_retry=stated.is_in_billing_retry_period or False,
+        grace_period_expires_at=moment(stated.grace_period_expires_date),
+        expiration_reason=word_or_none(stated.expiration_intent, EXPIRATION_INTENTS),
+        price_increase=word_or_none(stated.price_increase_status, PRICE_INCREASE_STATUSES),
     )
 
 
-def _offer(stated: _Claims) -> RenewalOffer | None:
-    if stated.offer_type is None:
-        return None
-    return RenewalOffer(
-        type=_word(stated.offer_type, OFFER_TYPES),
-        identifier=stated.offer_identifier,
-        discount_type=stated.offer_discount_type,
-        period=stated.offer_period,
-    )
+def word_or_none(code: int | None, words: Mapping[int, str]) -> str | None:
+    """Apple's number as a word, if there is one."""
+    return None if code is None else word(code, words)
 
 
-def _word(code: int, words: Mapping[int, str]) -> str:
-    return words.get(code, str(code))
-
-
-def _word_or_none(code: int | None, words: Mapping[int, str]) -> str | None:
-    return None if code is None else _word(code, words)
-
-
-def _moment(unix_ms: float | None) -> datetime | None:
+def moment(unix_ms: float | None) -> datetime | None:
+    """A time of Apple's, if there is one."""
     return None if unix_ms is None else from_unix_ms(unix_ms)

@@ -1,36 +1,34 @@
-"""Use-case: what the App Store tells us. Purchases are acted on, and whatever becomes of their refunds; all else stays
-recorded in the journal.
+"""Use-case: what the App Store tells us. Purchases and subscriptions are acted on, and whatever becomes of their
+refunds; all else stays recorded in the journal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from shared.apps import App, Apps
-from shared.events import Event, NotificationReceived
+from shared.catalog import Catalog
+from shared.events import Event, NotificationReceived, Renewal
 from shared.jws import JwsError, JwsUnconfirmed
 from shared.outcome import Handled, Later, Parked
 from verifier.domain import (
     Act,
-    Action,
     AppleNotification,
     AppleRenewalInfo,
     AppleTransaction,
-    Rejected,
     as_notified,
     check_app,
     check_inner,
     intent_of,
     read_notification,
-    read_renewal_info,
 )
+from verifier.domain.reports import ENDED
+from verifier.handlers.holding import Statement
 from verifier.handlers.ports import Records, Signatures
-from verifier.handlers.proofs import app_of, signed_transaction
-from verifier.handlers.settling import Declined, Findings, Statement, settle
-
-T = TypeVar("T")
+from verifier.handlers.proofs import app_of, signed_renewal_info, signed_transaction, sound
+from verifier.handlers.settling import Declined, Findings, settle
 
 
 def receive_notifications(
@@ -39,6 +37,7 @@ def receive_notifications(
     records: Records,
     signatures: Signatures,
     apps: Apps,
+    catalog: Catalog,
     now: datetime,
 ) -> Handled:
     """Each is verified again, with all that is signed inside what is acted on, and what it says meets our record.
@@ -55,26 +54,35 @@ def receive_notifications(
             findings.parked[event.id] = str(error)
         else:
             _find(event, told, findings)
-    return settle(findings, records=records, now=now)
+    return settle(findings, records=records, catalog=catalog, now=now)
 
 
-Told = tuple[Action, AppleTransaction]
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a notification tells of its transaction, and of its subscription's next renewal. `is_declined`: that
+    somebody was denied a refund of it. `over`: that the subscription has ended."""
+
+    transaction: AppleTransaction
+    renewal: Renewal | None
+    is_declined: bool
+    over: bool
 
 
 def _find(event: Event[NotificationReceived], told: Told | None, findings: Findings) -> None:
-    match told:
-        case ("declined_refund", transaction):
-            findings.declined.append(Declined(event, transaction.transaction))
-        case (_, transaction):
-            findings.statements.append(Statement(event, transaction))
+    if told is None:
+        return
+    if told.is_declined:
+        findings.declined.append(Declined(event, told.transaction.transaction))
+    else:
+        findings.statements.append(Statement(event, told.transaction, renewal=told.renewal, over=told.over))
 
 
 def _notified(event: Event[NotificationReceived], *, signatures: Signatures, app: App, now: datetime) -> Told | None:
-    """What a notification that is acted on tells of its transaction; None for one that is only recorded.
+    """What a notification that is acted on tells; None for one that is only recorded.
 
     Raises JwsError and Parked, which are final until somebody looks, and JwsUnconfirmed.
     """
-    notification = _sound(read_notification(signatures.verify(event.payload.signed_payload, now=now).claims), "it")
+    notification = sound(read_notification(signatures.verify(event.payload.signed_payload, now=now).claims), "it")
     intent = intent_of(notification)
     if not isinstance(intent, Act):
         return None
@@ -88,7 +96,12 @@ def _notified(event: Event[NotificationReceived], *, signatures: Signatures, app
     if (refused := check_inner(notification, transaction, renewal_info)) is not None:
         raise Parked(f"{kind}: {refused.detail}")
     assert transaction is not None  # check_inner: nothing is acted on without one
-    return intent.action, as_notified(transaction, action=intent.action, at=notification.signed_at or now)
+    return Told(
+        transaction=as_notified(transaction, action=intent.action, at=notification.signed_at or now),
+        renewal=renewal_info.renewal if renewal_info else None,
+        is_declined=intent.action == "declined_refund",
+        over=notification.subscription_status in ENDED,
+    )
 
 
 def _transaction(
@@ -97,17 +110,11 @@ def _transaction(
     if notification.signed_transaction is None:
         return None
     read = signed_transaction(notification.signed_transaction, app=app, signatures=signatures, now=now)
-    return _sound(read, f"{notification.notification_type}: its transaction")
+    return sound(read, f"{notification.notification_type}: its transaction")
 
 
 def _renewal_info(notification: AppleNotification, *, signatures: Signatures, now: datetime) -> AppleRenewalInfo | None:
     if notification.signed_renewal_info is None:
         return None
-    read = read_renewal_info(signatures.verify(notification.signed_renewal_info, now=now).claims)
-    return _sound(read, f"{notification.notification_type}: its renewal info")
-
-
-def _sound(read: T | Rejected, what: str) -> T:
-    if isinstance(read, Rejected):
-        raise Parked(f"{what}: {read.detail}")
-    return read
+    read = signed_renewal_info(notification.signed_renewal_info, signatures=signatures, now=now)
+    return sound(read, f"{notification.notification_type}: its renewal info")

@@ -11,7 +11,8 @@ from shared.apps import App
 from shared.ids import AppId, PurchaseId, TransactionId, UserId
 from shared.jws import SignedPayload
 from verifier.domain import LookupAnswer, ReceiptRefused, ReceiptValid, StoreBusy, StoreMisconfigured
-from verifier.domain.records import Record, TransactionKey
+from verifier.domain.origins import Origin
+from verifier.domain.records import OriginKey, Record, TransactionKey
 
 
 class Signatures(Protocol):
@@ -35,7 +36,10 @@ class TransactionStore(Protocol):
 
 
 class Records(Protocol):
-    """Our records of store transactions and of account tokens, in one database transaction."""
+    """Our records of store transactions, of their origins and of account tokens, in one database transaction.
+
+    What is locked is locked in this order: account tokens, origins, transactions.
+    """
 
     def token_holders(self, tokens: Iterable[tuple[AppId, UUID]]) -> Mapping[tuple[AppId, UUID], UserId]:
         """The users to whom these tokens were issued. Issuing one of them waits until this transaction has ended."""
@@ -53,9 +57,21 @@ class Records(Protocol):
         """The records of these transactions, new ones for those that had none, held until this transaction ends."""
         ...
 
-    def lock_unclaimed(self, tokens: Iterable[tuple[AppId, UUID]]) -> dict[TransactionKey, Record]:
-        """The records that nobody has claimed and whose account token is one of these, held likewise."""
+    def unclaimed_with(self, tokens: Iterable[tuple[AppId, UUID]]) -> dict[TransactionKey, OriginKey | None]:
+        """The transactions that nobody has claimed and whose account token is one of these, and their origins. They are
+        not held, but no new one appears: the tokens are."""
         ...
+
+    def unclaimed_of(self, origins: Iterable[OriginKey]) -> frozenset[TransactionKey]:
+        """The transactions of these origins that nobody has claimed. They are not held, but no new one appears: the
+        origins are."""
+        ...
+
+    def lock_origins(self, keys: Iterable[OriginKey]) -> dict[OriginKey, Origin]:
+        """These origins, new ones for those that had none, held until this transaction ends."""
+        ...
+
+    def save_origins(self, origins: Iterable[Origin]) -> None: ...
 
     def save(self, records: Iterable[Record]) -> None: ...
 

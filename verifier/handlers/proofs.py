@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from shared.apps import App, Apps
+from shared.catalog import Catalog
 from shared.events import Event, TransactionSubmitted
 from shared.ids import AppId
 from shared.jws import JwsError, JwsMalformed, JwsUnconfirmed
 from shared.outcome import Handled, Later, Parked
-from verifier.domain import AppleTransaction, Rejected, check_app, read_transaction
+from verifier.domain import (
+    AppleRenewalInfo,
+    AppleTransaction,
+    Rejected,
+    check_app,
+    read_renewal_info,
+    read_transaction,
+)
+from verifier.handlers.holding import Statement
 from verifier.handlers.ports import Records, Signatures
-from verifier.handlers.settling import Findings, Statement, settle
+from verifier.handlers.settling import Findings, settle
 
 
 def verify_transactions(
@@ -21,6 +31,7 @@ def verify_transactions(
     records: Records,
     signatures: Signatures,
     apps: Apps,
+    catalog: Catalog,
     now: datetime,
 ) -> Handled:
     """Each is verified, and meets our record of its transaction."""
@@ -36,7 +47,7 @@ def verify_transactions(
             findings.rejections.append((event, read))
         else:
             findings.statements.append(Statement.claimed(event, read, claimed_id=event.payload.transaction_id))
-    return settle(findings, records=records, now=now)
+    return settle(findings, records=records, catalog=catalog, now=now)
 
 
 def app_of(apps: Apps, app_id: AppId) -> App:
@@ -59,3 +70,18 @@ def signed_transaction(token: str, *, app: App, signatures: Signatures, now: dat
     if isinstance(transaction, Rejected):
         return transaction
     return check_app(transaction, app=app.apple) or transaction
+
+
+def signed_renewal_info(token: str, *, signatures: Signatures, now: datetime) -> AppleRenewalInfo | Rejected:
+    """The renewal info in a JWS, authentic; whose it is shows only beside its transaction. Raises JwsError."""
+    return read_renewal_info(signatures.verify(token, now=now).claims)
+
+
+T = TypeVar("T")
+
+
+def sound(read: T | Rejected, what: str) -> T:
+    """What was read. Raises Parked when it is refused: it came from the store, so somebody should look at it."""
+    if isinstance(read, Rejected):
+        raise Parked(f"{what}: {read.detail}")
+    return read

@@ -8,13 +8,14 @@ app's own backend (`vouched`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from shared.apps import App, Apps
-from shared.events import Event, ReceiptSubmitted, TransactionIdSubmitted
+from shared.catalog import Catalog
+from shared.events import Event, ReceiptSubmitted, Renewal, TransactionIdSubmitted
 from shared.ids import TransactionId
 from shared.jws import JwsUnconfirmed
 from shared.outcome import Handled, Parked, Tried, TryLater
@@ -29,9 +30,10 @@ from verifier.domain import (
     TransactionUnknown,
     check_app,
 )
+from verifier.handlers.holding import Statement
 from verifier.handlers.ports import ReceiptStore, Records, Signatures, TransactionStore
 from verifier.handlers.proofs import app_of, signed_transaction
-from verifier.handlers.settling import Findings, Statement, settle
+from verifier.handlers.settling import Findings, settle
 
 UNREADABLE_TRIES_MAX: Final = 5
 """verifyReceipt's 21002 means a broken receipt or a passing trouble of the store. It is the receipt when so many tries
@@ -80,18 +82,26 @@ def ask_about_receipt(
 
 
 def settle_receipts(
-    answered: Sequence[tuple[Event[ReceiptSubmitted], ReceiptWord]], *, records: Records, apps: Apps, now: datetime
+    answered: Sequence[tuple[Event[ReceiptSubmitted], ReceiptWord]],
+    *,
+    records: Records,
+    apps: Apps,
+    catalog: Catalog,
+    now: datetime,
 ) -> Handled:
     """Receipts that the store has answered. Their other unfinished consumables are credited too: each was paid for, and
-    the app is about to finish them. What a receipt keeps for ever (subscriptions, non-consumables) waits to be claimed.
+    the app is about to finish them. What a receipt keeps for ever (subscriptions, non-consumables) waits to be claimed,
+    and until then is only heard; what belongs to the claimed transaction is claimed with it.
     """
     findings = Findings()
     for event, word in answered:
         app = app_of(apps, event.app)
-        _claim(event, word.claimed, findings, proven=word.from_receipt or _may_be_named(event, app))
-        if isinstance(word.answer, ReceiptValid) and check_app(word.answer, app=app.apple) is None:
-            findings.statements += _others(event, word.answer)
-    return settle(findings, records=records, now=now)
+        answer = word.answer if isinstance(word.answer, ReceiptValid) else None
+        proven = word.from_receipt or _may_be_named(event, app)
+        _claim(event, word.claimed, findings, proven=proven, renewals=answer.renewals if answer else {})
+        if answer is not None and check_app(answer, app=app.apple) is None:
+            findings.statements += _others(event, answer)
+    return settle(findings, records=records, catalog=catalog, now=now)
 
 
 def look_up(
@@ -112,23 +122,31 @@ def settle_lookups(
     *,
     records: Records,
     apps: Apps,
+    catalog: Catalog,
     now: datetime,
 ) -> Handled:
     """Transactions that were named and that the store has stated, or not."""
     findings = Findings()
     for event, stated in answered:
-        _claim(event, stated, findings, proven=_may_be_named(event, app_of(apps, event.app)))
-    return settle(findings, records=records, now=now)
+        _claim(event, stated, findings, proven=_may_be_named(event, app_of(apps, event.app)), renewals={})
+    return settle(findings, records=records, catalog=catalog, now=now)
 
 
 Asking = Event[ReceiptSubmitted] | Event[TransactionIdSubmitted]
 
 
-def _claim(event: Asking, stated: AppleTransaction | Rejected, findings: Findings, *, proven: bool) -> None:
+Renewals = Mapping[TransactionId, Renewal]
+
+
+def _claim(
+    event: Asking, stated: AppleTransaction | Rejected, findings: Findings, *, proven: bool, renewals: Renewals
+) -> None:
     if isinstance(stated, Rejected):
         findings.rejections.append((event, stated))
         return
-    findings.statements.append(Statement.claimed(event, stated, claimed_id=event.payload.transaction_id, proven=proven))
+    renewal = renewals.get(stated.transaction.original_transaction_id)
+    claimed_id = event.payload.transaction_id
+    findings.statements.append(Statement.claimed(event, stated, claimed_id=claimed_id, renewal=renewal, proven=proven))
 
 
 def _may_be_named(event: Asking, app: App) -> bool:
@@ -136,11 +154,15 @@ def _may_be_named(event: Asking, app: App) -> bool:
 
 
 def _others(event: Event[ReceiptSubmitted], answer: ReceiptValid) -> Iterator[Statement]:
+    """The rest of what it holds. Of what was bought for a time there is something to hear only if it was taken back."""
     for other in answer.transactions:
-        other_id = other.transaction.transaction_id
-        unfinished = other.transaction.product_type in {"consumable", None}
-        if other_id != event.payload.transaction_id and (unfinished or other.revocation is not None):
-            yield Statement.claimed(event, other, claimed_id=other_id, told=False)
+        stated = other.transaction
+        if stated.transaction_id == event.payload.transaction_id:
+            continue
+        if stated.product_type in {"consumable", None}:
+            yield Statement.claimed(event, other, claimed_id=stated.transaction_id, told=False)
+        elif stated.product_type != "non_renewing" or other.revocation is not None:
+            yield Statement(event, other, renewal=answer.renewals.get(stated.original_transaction_id))
 
 
 def _answered(

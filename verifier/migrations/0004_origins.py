@@ -55,7 +55,7 @@ update verifier.store_transaction
 
 alter table verifier.store_transaction
     add constraint store_transaction_refund_is_whole
-        check ((revoked_signed_at is null) = (revoked_at is null) and (revoked_at is null) = (revocation_cause is null));
+        check (num_nulls(revoked_signed_at, revoked_at, revocation_cause) in (0, 3));
 
 -- What was kept before says nothing of periods, so the store is asked how each subscription stands.
 insert into verifier.origin (app, store, environment, original_transaction_id, user_id, check_at)

@@ -16,7 +16,7 @@ from shared.ids import TransactionId
 from shared.jws import JwsVerifier, TrustAnchors
 from simulator.app import Simulator, build, serve
 from simulator.faults import ApiFaults, Faults
-from simulator.storefront import Statement
+from simulator.telling import Statement
 from tests.support.notification_receiver import Receiver, receiver
 from tests.support.served import served
 from tests.support.server_api_key import new_signing_key

@@ -1,11 +1,14 @@
-"""What the operator's commands print: a table for people, whole lines for a pipe."""
+"""What the operator's commands share: a table for people, whole lines for a pipe, and how a moment is said."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+import click
 import pytest
 
+from deploy.commands import apple, audit, reconcile
 from deploy.desk import show
 
 EVENT_ID = "01a201b5-c187-7000-87db-0ceb79375372"
@@ -43,3 +46,18 @@ def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[
     """A user's id is what the app says that it is, and an error may quote an apps file."""
     show([Row("al[/i]ce", "[red]: see [apps.apple]")], COLUMNS, as_json=False, empty="")
     assert capsys.readouterr().out.splitlines()[1].split(maxsplit=1) == ["al[/i]ce", "[red]: see [apps.apple]"]
+
+
+@pytest.mark.parametrize(
+    ("said", "moment"),
+    [
+        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("2026-11-01T00:00:00Z", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("2026-11-01T12:30:00", datetime(2026, 11, 1, 12, 30, tzinfo=UTC)),
+        ("2026-11-01T12:30:00+02:00", datetime(2026, 11, 1, 10, 30, tzinfo=UTC)),
+    ],
+)
+@pytest.mark.parametrize("command", [audit.command, reconcile.command, apple.command.commands["notifications"]])
+def test_every_command_reads_a_moment_alike(command: click.Command, said: str, moment: datetime) -> None:
+    context = command.make_context("purser", ["--since", said])
+    assert context.params["since"] == moment

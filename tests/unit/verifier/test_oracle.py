@@ -152,7 +152,7 @@ def notification(notification_type: Any = "ONE_TIME_CHARGE", **changes: Any) -> 
 
 def subscription(renewal: Any, transaction_changes: Claims | None = None) -> Claims:
     """A renewal with both of its inner parts."""
-    renewed = transaction(type="Auto-Renewable Subscription", **(transaction_changes or {}))
+    renewed = transaction(type="Auto-Renewable Subscription", expiresDate=ENDS_MS, **(transaction_changes or {}))
     return notification("DID_RENEW", data=data(signedTransactionInfo=Inner(renewed), signedRenewalInfo=renewal))
 
 
@@ -351,6 +351,8 @@ SUMMARY = {"appAppleId": APP_ID, "bundleId": BUNDLE, "environment": "Production"
 TOKEN = {"externalPurchaseId": "b2158121", "tokenCreationDate": 1, "appAppleId": APP_ID, "bundleId": BUNDLE}
 APP_DATA = {"appAppleId": APP_ID, "bundleId": BUNDLE, "environment": "Production"}
 DEVICE: Claims = {"deviceVerification": "x", "deviceVerificationNonce": "48c8b92d-ce0d-4229-bedf-e61b4f9cfc92"}
+ENDS_MS = SIGNED_MS + 30 * 24 * 3600 * 1000
+ORDER: Claims = {"webOrderLineItemId": "2000000099", "subscriptionGroupIdentifier": "21000000"}
 REVOKED: Claims = {"revocationDate": SIGNED_MS, "revocationReason": 1}
 
 CASES = (
@@ -367,7 +369,7 @@ CASES = (
          notification("CONSUMPTION_REQUEST", data=data(consumptionRequestReason="LEGAL"))),
     told("a test, without a transaction", None, notification("TEST", data=data(signedTransactionInfo=...))),
     told("a renewal info without a transaction", None,
-         notification("PRICE_INCREASE", data=data(signedTransactionInfo=..., signedRenewalInfo=SUBSCRIBER))),
+         notification("METADATA_UPDATE", data=data(signedTransactionInfo=..., signedRenewalInfo=SUBSCRIBER))),
     told("a summary", None, notification("RENEWAL_EXTENSION", subtype="SUMMARY", data=..., summary=SUMMARY)),
     told("a summary beside data that is null", None, notification("RENEWAL_EXTENSION", data=None, summary=SUMMARY)),
     told("an external purchase", None, notification("EXTERNAL_PURCHASE_TOKEN", data=..., externalPurchaseToken=TOKEN)),
@@ -534,8 +536,10 @@ CASES = (
            inAppOwnershipType="LENT", future=[None]),
     bought("no original transaction", None, originalTransactionId=...),
     bought("an account token that is no UUID", None, appAccountToken="alice"),
-    *(bought(f"a {kind}", None, type=kind)
-      for kind in ("Auto-Renewable Subscription", "Non-Consumable", "Non-Renewing Subscription")),
+    *(bought(f"a {kind}", None, type=kind) for kind in ("Non-Consumable", "Non-Renewing Subscription")),
+    bought("a subscription", None, type="Auto-Renewable Subscription", expiresDate=ENDS_MS, **ORDER),
+    bought("a subscription under an offer of the future", None, type="Auto-Renewable Subscription",
+           expiresDate=ENDS_MS, offerType=9, offerDiscountType="FUTURE", offerPeriod="P1W", offerIdentifier="é"),
 
     # transactions, hostile
     bought("of another app", "wrong_app", bundleId="com.example.other"),
@@ -558,6 +562,10 @@ CASES = (
     *(bought(f"bought at {said!r}", "receipt_malformed", purchaseDate=said, stricter=TYPED)
       for said in (..., None, str(SIGNED_MS), -1, 10**30, True)),
     bought("bought at 'noon'", "receipt_malformed", purchaseDate="noon"),
+    bought("of a subscription that does not say when it ends", "receipt_malformed", type="Auto-Renewable Subscription",
+           stricter="Apple always says; taken for a purchase for ever, it would be one"),
+    *(bought(f"with the {name} that is a number", "receipt_malformed", **{name: 5}, stricter=TYPED)
+      for name in ("webOrderLineItemId", "subscriptionGroupIdentifier", "currency", "offerIdentifier", "offerPeriod")),
     bought("without a date of signing", "receipt_malformed", signedDate=...,
            stricter="the newest statement of a transaction counts: one without a date is none"),
     bought("taken back at 'noon'", "receipt_malformed", revocationDate="noon"),

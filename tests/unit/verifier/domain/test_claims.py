@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from shared.apps import AppleApp
+from shared.catalog import Product
 from shared.events import StoreTransaction
-from shared.ids import TransactionId, UserId
+from shared.ids import AppId, EntitlementId, TransactionId, UserId
 from verifier.domain import (
     AppleNotification,
     AppleTransaction,
     KnownTransaction,
     ReceiptValid,
     Rejected,
-    Revocation,
     Verified,
     check_app,
     decide_claim,
+    shows_owner,
 )
 
 ALICE, BOB = UserId("alice"), UserId("bob")
@@ -110,7 +110,8 @@ def test_a_notification_of_no_known_environment_is_refused() -> None:
 
 def decide(**changes: Any) -> Verified | Rejected:
     asked: dict[str, Any] = {
-        "statement": STATEMENT,
+        "transaction": TRANSACTION,
+        "product": None,
         "claimed_id": TRANSACTION.transaction_id,
         "claimant": BOB,
         "known": UNCLAIMED,
@@ -145,26 +146,56 @@ def test_that_somebody_else_owns_it_comes_before_what_became_of_it() -> None:
 
 
 def test_a_purchase_made_for_another_account_is_not_his_and_that_account_is_not_named() -> None:
-    bought_for_alice = replace(STATEMENT, app_account_token=UUID(int=1))
-    rejected = decide(statement=bought_for_alice, token_holder=ALICE)
+    rejected = decide(token_holder=ALICE)
     assert isinstance(rejected, Rejected)
     assert rejected.code == "account_token_mismatch"
     assert ALICE not in rejected.detail
 
 
 def test_a_purchase_made_for_his_account_is_his_and_so_is_one_with_a_token_of_nobody() -> None:
-    statement = replace(STATEMENT, app_account_token=UUID(int=1))
-    assert decide(statement=statement, token_holder=BOB) == Verified(TRANSACTION)
-    assert decide(statement=statement, token_holder=None) == Verified(TRANSACTION)
+    assert decide(token_holder=BOB) == Verified(TRANSACTION)
+    assert decide(token_holder=None) == Verified(TRANSACTION)
+
+
+def test_who_owns_a_subscription_has_all_its_periods_whatever_token_one_was_bought_with() -> None:
+    """Somebody else used the app on the same device: the store charges the same account for the same subscription."""
+    known = KnownTransaction(owner=BOB, refunded=False)
+    assert decide(known=known, token_holder=ALICE) == Verified(TRANSACTION)
 
 
 def test_another_transaction_than_the_one_claimed_is_not_taken_for_it() -> None:
     assert code(decide(claimed_id=TransactionId("1"))) == "transaction_not_found"
 
 
-def test_a_shared_purchase_grants_nothing() -> None:
-    shared = replace(STATEMENT, in_app_ownership_type="FAMILY_SHARED")
-    assert code(decide(statement=shared)) == "not_granted_family_shared"
+def product(**changes: Any) -> Product:
+    fields = {"id": TRANSACTION.product_id, "app": AppId("game"), "type": "non_consumable", "name": "No ads"}
+    return Product(**fields | changes)
+
+
+def shared(product_type: Any) -> StoreTransaction:
+    return replace(TRANSACTION, product_type=product_type, family_shared=True)
+
+
+USEFUL = product(entitlements=(EntitlementId("adfree"),))
+
+
+@pytest.mark.parametrize("product_type", ["auto_renewable", "non_consumable"])
+def test_what_a_family_member_shares_may_be_used(product_type: str) -> None:
+    assert decide(transaction=shared(product_type), product=USEFUL) == Verified(shared(product_type))
+
+
+@pytest.mark.parametrize(
+    ("product_type", "given"),
+    [
+        ("auto_renewable", product(grants={"gems": 300})),
+        ("non_consumable", None),
+        ("consumable", USEFUL),
+        ("non_renewing", USEFUL),
+        (None, USEFUL),
+    ],
+)
+def test_what_a_family_member_shares_is_nothing_else(product_type: str | None, given: Product | None) -> None:
+    assert code(decide(transaction=shared(product_type), product=given)) == "not_granted_family_shared"
 
 
 @pytest.mark.parametrize("owner", [None, BOB])
@@ -172,14 +203,16 @@ def test_a_refunded_purchase_grants_nothing(owner: UserId | None) -> None:
     assert code(decide(known=KnownTransaction(owner=owner, refunded=True))) == "already_refunded"
 
 
-def test_a_refund_that_the_statement_shows_and_the_record_does_not_was_reversed() -> None:
-    """The record has met the statement, and knows a newer one."""
-    assert decide(statement=replace(STATEMENT, revocation=Revocation(THEN, "other"))) == Verified(TRANSACTION)
+def test_whoever_is_rejected_only_because_it_was_refunded_is_whose_it_is() -> None:
+    assert shows_owner(decide())
+    assert shows_owner(decide(known=KnownTransaction(owner=None, refunded=True)))
+    for stranger in ({"token_holder": ALICE}, {"proven": False}, {"claimed_id": TransactionId("1")}):
+        assert not shows_owner(decide(known=KnownTransaction(owner=None, refunded=True), **stranger))
 
 
 @pytest.mark.parametrize(("quantity", "expected"), [(-1, False), (0, False), (1, True), (10, True), (11, False)])
 def test_a_quantity_is_from_one_to_ten(quantity: int, expected: bool) -> None:
-    outcome = decide(statement=replace(STATEMENT, transaction=replace(TRANSACTION, quantity=quantity)))
+    outcome = decide(transaction=replace(TRANSACTION, quantity=quantity))
     assert isinstance(outcome, Verified) is expected
     assert code(outcome) == (None if expected else "receipt_malformed")
 
@@ -202,11 +235,11 @@ class TestUnproven:
         [
             ({}, KnownTransaction(owner=ALICE, refunded=False)),
             ({}, KnownTransaction(owner=None, refunded=True)),
-            ({"in_app_ownership_type": "FAMILY_SHARED"}, UNCLAIMED),
+            ({"family_shared": True}, UNCLAIMED),
         ],
     )
     def test_whoever_guessed_an_id_learns_nothing_of_what_became_of_it(
         self, changes: dict[str, Any], known: KnownTransaction
     ) -> None:
-        guessed = decide(proven=False, statement=replace(STATEMENT, **changes), known=known)
+        guessed = decide(proven=False, transaction=replace(TRANSACTION, **changes), known=known)
         assert guessed == decide(proven=False)

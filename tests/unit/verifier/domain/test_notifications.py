@@ -11,6 +11,7 @@ from appstoreserverlibrary.models.Subtype import Subtype
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.events import Revoked
 from verifier.domain import (
     Act,
     Action,
@@ -39,6 +40,7 @@ DATA: dict[str, Any] = {
     "signedRenewalInfo": "d.e.f",
     "status": 1,
 }
+WITHOUT_TRANSACTION = {name: value for name, value in DATA.items() if not name.startswith("signed")}
 CLAIMS: dict[str, Any] = {
     "notificationType": "SUBSCRIBED",
     "subtype": "INITIAL_BUY",
@@ -193,19 +195,21 @@ INTENTS: dict[str, tuple[Intent, set[str]]] = {
     "REFUND_DECLINED": (Act("declined_refund"), set()),
     "CONSUMPTION_REQUEST": (RecordOnly("refund_request"), set()),
     "REVOKE": (Act("revocation"), set()),
-    "SUBSCRIBED": (RecordOnly("subscription"), {"INITIAL_BUY", "RESUBSCRIBE"}),
-    "DID_RENEW": (RecordOnly("subscription"), {"BILLING_RECOVERY"}),
-    "DID_CHANGE_RENEWAL_PREF": (RecordOnly("subscription"), {"UPGRADE", "DOWNGRADE"}),
-    "DID_CHANGE_RENEWAL_STATUS": (RecordOnly("subscription"), {"AUTO_RENEW_ENABLED", "AUTO_RENEW_DISABLED"}),
-    "OFFER_REDEEMED": (RecordOnly("subscription"), {"INITIAL_BUY", "RESUBSCRIBE", "UPGRADE", "DOWNGRADE"}),
-    "DID_FAIL_TO_RENEW": (RecordOnly("subscription"), {"GRACE_PERIOD"}),
-    "GRACE_PERIOD_EXPIRED": (RecordOnly("subscription"), set()),
-    "EXPIRED": (
-        RecordOnly("subscription"),
-        {"VOLUNTARY", "BILLING_RETRY", "PRICE_INCREASE", "PRODUCT_NOT_FOR_SALE"},
+    **dict.fromkeys(
+        (
+            "SUBSCRIBED",
+            "DID_RENEW",
+            "DID_CHANGE_RENEWAL_PREF",
+            "DID_CHANGE_RENEWAL_STATUS",
+            "OFFER_REDEEMED",
+            "DID_FAIL_TO_RENEW",
+            "GRACE_PERIOD_EXPIRED",
+            "EXPIRED",
+            "PRICE_INCREASE",
+            "RENEWAL_EXTENDED",
+        ),
+        (Act("subscription"), set()),
     ),
-    "PRICE_INCREASE": (RecordOnly("subscription"), {"PENDING", "ACCEPTED"}),
-    "RENEWAL_EXTENDED": (RecordOnly("subscription"), set()),
     "RENEWAL_EXTENSION": (RecordOnly("extension"), {"SUMMARY", "FAILURE"}),
     "METADATA_UPDATE": (RecordOnly("commerce"), set()),
     "MIGRATION": (RecordOnly("commerce"), set()),
@@ -233,13 +237,24 @@ def test_every_subtype_of_apples_library_stands_beside_a_type_and_no_other_does(
 @pytest.mark.parametrize("notification_type", [member.value for member in NotificationTypeV2])
 def test_each_type_under_each_of_its_subtypes_has_its_intent(notification_type: str) -> None:
     intent, subtypes = INTENTS[notification_type]
-    assert intent_of(read(notificationType=notification_type, subtype=...)) == intent
+    bare = {"notificationType": notification_type, "data": WITHOUT_TRANSACTION}
+    assert intent_of(read(subtype=..., **bare)) == intent
     every = [member.value for member in Subtype] + sorted(SUBTYPES_THAT_APPLES_LIBRARY_LACKS)
-    under = {subtype: intent_of(read(notificationType=notification_type, subtype=subtype)) for subtype in every}
+    under = {subtype: intent_of(read(subtype=subtype, **bare)) for subtype in every}
     if isinstance(intent, Act):
         assert set(under.values()) == {intent}
     else:
         assert under == {subtype: intent if subtype in subtypes else RecordUnknown() for subtype in every}
+
+
+@pytest.mark.parametrize("notification_type", sorted(set(INTENTS)))
+def test_whatever_is_known_to_be_about_a_subscription_is_acted_on_when_it_carries_its_transaction(
+    notification_type: str,
+) -> None:
+    intent, _ = INTENTS[notification_type]
+    about_subscriptions = {"RENEWAL_EXTENSION", "METADATA_UPDATE", "MIGRATION", "PRICE_CHANGE"}
+    expected = Act("subscription") if notification_type in about_subscriptions else intent
+    assert intent_of(read(notificationType=notification_type, subtype=...)) == expected
 
 
 def test_a_type_of_the_future_is_recorded_as_unknown() -> None:
@@ -247,9 +262,10 @@ def test_a_type_of_the_future_is_recorded_as_unknown() -> None:
         assert intent_of(read(notificationType=notification_type)) == RecordUnknown()
 
 
-def test_a_subtype_of_the_future_keeps_nobody_from_a_refund_and_is_otherwise_unknown() -> None:
+def test_a_subtype_of_the_future_keeps_nobody_from_what_is_acted_on_and_is_otherwise_unknown() -> None:
     assert intent_of(read(notificationType="REFUND", subtype="FUTURE")) == Act("refund")
-    assert intent_of(read(notificationType="EXPIRED", subtype="FUTURE")) == RecordUnknown()
+    assert intent_of(read(notificationType="EXPIRED", subtype="FUTURE")) == Act("subscription")
+    assert intent_of(read(notificationType="EXTERNAL_PURCHASE_TOKEN", subtype="FUTURE")) == RecordUnknown()
 
 
 @pytest.mark.parametrize(
@@ -281,6 +297,7 @@ def transaction(**changes: Any) -> AppleTransaction:
         "bundleId": "com.example.game",
         "productId": "com.example.game.vip.monthly",
         "purchaseDate": 1767225600000,
+        "expiresDate": 1769904000000,
         "type": "Auto-Renewable Subscription",
         "signedDate": 1767225601500,
         "environment": "Production",
@@ -318,6 +335,7 @@ def test_a_renewal_info_may_be_of_another_product_of_the_same_subscription() -> 
     ("notification_type", "word"),
     [
         ("ONE_TIME_CHARGE", "purchase"),
+        ("DID_RENEW", "subscription"),
         ("REFUND", "refund"),
         ("REFUND_REVERSED", "reversed refund"),
         ("REFUND_DECLINED", "declined refund"),
@@ -336,17 +354,23 @@ def test_what_is_acted_on_has_to_carry_its_transaction(notification_type: str, w
         (transaction(environment="Sandbox"), None, "wrong_environment"),
         (transaction(environment="Sandbox"), renewal_info(environment="Sandbox"), "wrong_environment"),
         (transaction(), renewal_info(environment="Sandbox"), "wrong_environment"),
-        (None, renewal_info(environment="Sandbox"), "wrong_environment"),
         (transaction(), renewal_info(originalTransactionId="2000000277760217"), "receipt_malformed"),
     ],
 )
 def test_a_part_that_belongs_elsewhere_is_refused(
-    part: AppleTransaction | None, renewal: AppleRenewalInfo | None, code: str
+    part: AppleTransaction, renewal: AppleRenewalInfo | None, code: str
 ) -> None:
     for notification_type in ("DID_RENEW", "FUTURE_TYPE"):
         rejected = check_inner(read(notificationType=notification_type), part, renewal)
         assert isinstance(rejected, Rejected)
         assert rejected.code == code
+
+
+def test_a_renewal_info_alone_belongs_to_its_notification_too() -> None:
+    elsewhere = renewal_info(environment="Sandbox")
+    rejected = check_inner(read(notificationType="FUTURE_TYPE"), None, elsewhere)
+    assert isinstance(rejected, Rejected)
+    assert rejected.code == "wrong_environment"
 
 
 @pytest.mark.parametrize("data", [{**DATA, "environment": "Xcode"}, {"bundleId": "com.example.game"}], ids=str)
@@ -366,7 +390,8 @@ SHOWN = {"revocationDate": 1767312000000, "revocationReason": 1, "revocationPerc
 @pytest.mark.parametrize("shown", [{}, SHOWN], ids=["no fields", "the refund's fields"])
 def test_a_reversed_refund_is_none_whatever_fields_its_transaction_has_left(shown: dict[str, Any]) -> None:
     told = as_notified(transaction(**shown), action="reversed_refund", at=AT)
-    assert (told.revocation, told.refund_reversed, told.refunded_milli) == (None, True, 0)
+    assert (told.revocation, told.refund_reversed) == (None, True)
+    assert told.revoked == Revoked(told.transaction.signed_at, 0, at=told.transaction.signed_at)
 
 
 def test_a_refund_is_what_its_transaction_shows() -> None:
@@ -379,7 +404,8 @@ def test_what_is_taken_back_without_a_word_how_far_is_taken_back_wholly(action: 
     told = as_notified(transaction(), action=action, at=AT)
     assert told.revocation is not None
     assert (told.revocation.at, told.revocation.reason, told.revocation.cause) == (AT, "unstated", cause)
-    assert told.refunded_milli == 100_000
+    assert told.revoked is not None
+    assert told.revoked.percentage_milli == 100_000
 
 
 def test_what_a_family_member_lost_is_no_refund_whatever_its_transaction_calls_it() -> None:
@@ -388,7 +414,7 @@ def test_what_a_family_member_lost_is_no_refund_whatever_its_transaction_calls_i
     assert (told.revocation.cause, told.revocation.reason) == ("family_sharing_ended", "app_issue")
 
 
-@pytest.mark.parametrize("action", ["purchase", "declined_refund"])
+@pytest.mark.parametrize("action", ["purchase", "subscription", "declined_refund"])
 @pytest.mark.parametrize("shown", [{}, SHOWN], ids=["nothing", "a refund"])
 def test_any_other_notification_says_no_more_than_its_transaction(action: Action, shown: dict[str, Any]) -> None:
     assert as_notified(transaction(**shown), action=action, at=AT) == transaction(**shown)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.apps import AppleApp
-from shared.events import Environment, ProductType, RejectionCode
+from shared.events import Environment, Offer, Period, ProductType, RejectionCode, Renewal, StoreTransaction
 from shared.ids import TransactionId, UserId
 from verifier.domain import (
     AppleTransaction,
@@ -36,6 +36,8 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CATALOGUE: dict[str, ProductType] = {
     "com.example.game.gems100": "consumable",
     "com.example.game.season": "non_renewing",
+    "com.example.game.adfree": "non_consumable",
+    "com.example.game.vip": "auto_renewable",
 }
 ROW: dict[str, Any] = {
     "quantity": "2",
@@ -228,6 +230,11 @@ def test_a_status_in_text_is_a_status() -> None:
         answer(row(purchase_date_ms="1" + "0" * 5000)),
         answer(row(cancellation_date_ms="")),
         answer(row(cancellation_date=5)),
+        answer(row(expires_date_ms="soon")),
+        answer(row(is_trial_period="perhaps")),
+        answer(row(web_order_line_item_id=77)),
+        answer(row(subscription_group_identifier="a b")),
+        answer(row(promotional_offer_id="\x00")),
         answer(row(quantity="many")),
         answer(row(quantity="")),
         answer(row(quantity="1.5")),
@@ -315,7 +322,7 @@ def test_both_lists_are_read_and_a_transaction_in_both_is_there_once_with_what_t
 
 def test_of_two_rows_of_one_transaction_the_cancelled_one_counts_wherever_it_stands() -> None:
     cancelled = row("1", cancellation_date_ms="1767312000000", cancellation_reason="1")
-    expected = Revocation(at=datetime(2026, 1, 2, tzinfo=UTC), reason="app_issue")
+    expected = Revocation(at=datetime(2026, 1, 2, tzinfo=UTC), reason="app_issue", says_how_much=False)
     for first, second in ((cancelled, row("1")), (row("1"), cancelled)):
         (statement,) = valid(answer(first, latest_receipt_info=[second])).transactions
         assert statement.revocation == expected
@@ -342,7 +349,16 @@ def test_a_row_that_is_there_twice_is_one_transaction() -> None:
 def test_a_cancellation_without_a_date_in_milliseconds_is_one_by_when_the_store_answered() -> None:
     cancelled = row(cancellation_date="2025-12-31 00:00:00 Etc/GMT", cancellation_reason="0")
     (statement,) = valid(answer(cancelled)).transactions
-    assert statement.revocation == Revocation(at=datetime(2026, 1, 1, 0, 1, tzinfo=UTC), reason="other")
+    taken_back = Revocation(at=datetime(2026, 1, 1, 0, 1, tzinfo=UTC), reason="other", says_how_much=False)
+    assert statement.revocation == taken_back
+
+
+def test_a_cancellation_counts_less_than_the_refunds_own_notification_which_says_how_much() -> None:
+    """Whenever the receipt was asked for: what Apple signed of the refund, it signed when it refunded, or later."""
+    (statement,) = valid(answer(row(cancellation_date_ms="1767222000000"))).transactions
+    assert statement.revoked is not None
+    assert statement.revoked.at == datetime(2025, 12, 31, 23, 0, tzinfo=UTC)
+    assert statement.revoked.signed_at < statement.revoked.at < statement.transaction.signed_at
 
 
 @pytest.mark.parametrize("nothing", ["", None])
@@ -371,7 +387,12 @@ def decided(receipt: ReceiptValid, claimed: TransactionId) -> Verified | Rejecte
     assert isinstance(statement, AppleTransaction)
     nobodys = KnownTransaction(owner=None, refunded=False)
     return decide_claim(
-        statement=statement, claimed_id=claimed, claimant=UserId("alice"), known=nobodys, token_holder=None
+        transaction=statement.transaction,
+        claimed_id=claimed,
+        claimant=UserId("alice"),
+        known=nobodys,
+        token_holder=None,
+        product=None,
     )
 
 
@@ -413,9 +434,10 @@ def test_an_app_that_takes_nothing_from_the_sandbox_takes_no_receipt_from_there(
         ("com.example.game.season", ..., "non_renewing"),
         ("com.example.game.unknown", ..., None),
         ("com.example.game.unknown", "1769904000000", "auto_renewable"),
+        ("com.example.game.gems100", "1769904000000", "auto_renewable"),
     ],
 )
-def test_the_type_of_a_product_is_the_catalogues_or_else_what_is_evident(
+def test_the_type_of_a_product_is_what_is_evident_or_else_the_catalogues(
     product_id: str, expires: object, product_type: str | None
 ) -> None:
     (statement,) = valid(answer(row(product_id=product_id, expires_date_ms=expires))).transactions
@@ -439,6 +461,140 @@ def test_a_receipt_of_xcode_is_refused() -> None:
     assert refused.code == "wrong_environment"
 
 
+# ---- subscriptions, and what can be restored ---------------------------------------------------------------------
+
+VIP = {"product_id": "com.example.game.vip", "quantity": "1", "expires_date_ms": "1769904000000"}
+ENDS = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def stated(changed: dict[str, Any]) -> StoreTransaction:
+    (statement,) = valid(answer(changed)).transactions
+    return statement.transaction
+
+
+def test_every_fact_of_a_period_is_read() -> None:
+    transaction = stated(row(**VIP, web_order_line_item_id="77", subscription_group_identifier="21000000"))
+    assert transaction.period == Period(expires_at=ENDS, group="21000000")
+    assert (transaction.charge_id, transaction.family_shared) == ("1000000000/77", False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "offer"),
+    [
+        ({}, None),
+        ({"is_trial_period": "false", "is_in_intro_offer_period": "false"}, None),
+        ({"is_trial_period": "true"}, Offer("introductory", discount_type="free_trial")),
+        ({"is_in_intro_offer_period": "true"}, Offer("introductory")),
+        ({"promotional_offer_id": "back"}, Offer("promotional", "back")),
+        ({"promotional_offer_id": "back", "is_trial_period": "true"}, Offer("promotional", "back", "free_trial")),
+        ({"offer_code_ref_name": "Spring"}, Offer("offer_code", "Spring")),
+        ({"promotional_offer_id": "", "offer_code_ref_name": ""}, None),
+    ],
+    ids=str,
+)
+def test_an_offer_is_told_by_its_name_and_a_trial_as_such(columns: dict[str, Any], offer: Offer | None) -> None:
+    period = stated(row(**VIP, **columns)).period
+    assert period is not None
+    assert period.offer == offer
+    assert period.is_paid is (columns.get("is_trial_period") != "true")
+
+
+def test_restored_copies_are_the_same_charge() -> None:
+    order = {"web_order_line_item_id": "77"}
+    assert stated(row("1", **VIP, **order)).charge == stated(row("2", **VIP, **order)).charge
+    assert stated(row("1", **VIP)).charge == "1000000000@1767225600000"
+    adfree = {"product_id": "com.example.game.adfree"}
+    assert stated(row("1", **adfree)).charge == stated(row("1000000000", **adfree)).charge == "1000000000"
+    assert stated(row("1")).charge == "1"
+
+
+def test_a_subscription_that_does_not_say_when_it_ends_is_no_answer_of_the_store() -> None:
+    busy = read(answer(row(product_id="com.example.game.vip")))
+    assert isinstance(busy, StoreBusy)
+    assert "com.example.game.vip" in busy.reason
+
+
+def test_what_a_family_member_shares_is_told_from_what_was_bought_and_can_only_be_shared_no_more() -> None:
+    shared = row(**VIP, in_app_ownership_type="FAMILY_SHARED", cancellation_date_ms="1767312000000")
+    (statement,) = valid(answer(shared)).transactions
+    assert statement.transaction.family_shared
+    assert statement.revocation is not None
+    assert statement.revocation.cause == "family_sharing_ended"
+
+
+PENDING: dict[str, Any] = {
+    "original_transaction_id": "1000000000",
+    "product_id": "com.example.game.vip",
+    "auto_renew_product_id": "com.example.game.vip.yearly",
+    "auto_renew_status": "1",
+}
+THEN = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+
+
+def renewals(*rows: Any) -> dict[TransactionId, Renewal]:
+    return dict(valid(answer(row(**VIP), pending_renewal_info=list(rows))).renewals)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({}, Renewal(THEN, auto_renew=True, product_id="com.example.game.vip.yearly")),
+        ({"auto_renew_status": 0, "auto_renew_product_id": None}, Renewal(THEN, auto_renew=False)),
+        (
+            {
+                "auto_renew_product_id": None,
+                "is_in_billing_retry_period": "1",
+                "grace_period_expires_date_ms": "1769904000000",
+                "expiration_intent": "2",
+            },
+            Renewal(
+                THEN,
+                auto_renew=True,
+                in_billing_retry=True,
+                grace_period_expires_at=ENDS,
+                expiration_reason="billing_error",
+            ),
+        ),
+        (
+            {"auto_renew_product_id": None, "price_consent_status": "0", "promotional_offer_id": "back"},
+            Renewal(THEN, auto_renew=True, price_increase="pending", offer=Offer("promotional", "back")),
+        ),
+        (
+            {"auto_renew_product_id": None, "price_consent_status": "0", "price_increase_status": "1"},
+            Renewal(THEN, auto_renew=True, price_increase="accepted"),
+        ),
+    ],
+)
+def test_every_fact_of_a_pending_renewal_is_read(columns: dict[str, Any], said: Renewal) -> None:
+    assert renewals(PENDING | columns) == {"1000000000": said}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        5,
+        "text",
+        [],
+        {},
+        {"original_transaction_id": "1000000001"},
+        PENDING | {"original_transaction_id": ""},
+        PENDING | {"auto_renew_status": "perhaps"},
+        PENDING | {"grace_period_expires_date_ms": "soon"},
+    ],
+    ids=str,
+)
+def test_an_odd_word_about_a_renewal_spoils_neither_the_others_nor_the_purchases(odd: Any) -> None:
+    other = PENDING | {"original_transaction_id": "1000000007"}
+    found = valid(answer(row(), pending_renewal_info=[odd, other]))
+    assert (ids(found), set(found.renewals)) == (["1000000001"], {"1000000007"})
+
+
+@pytest.mark.parametrize("odd", [None, 5, "text", {"0": PENDING}, True], ids=str)
+def test_what_is_no_list_of_renewals_is_none(odd: Any) -> None:
+    assert valid(answer(row(), pending_renewal_info=odd)).renewals == {}
+
+
 def test_the_claimed_transaction_is_found_or_it_is_not_in_the_receipt() -> None:
     receipt = valid(answer(row("1"), row("2")))
     found = receipt.find(TransactionId("2"))
@@ -457,11 +613,17 @@ JSON = st.recursive(
 NUMBERS = st.sampled_from(["nan", "-inf", "1e308", "0x1", "1_0", " 1", "٣", "1" * 4301, "-0", "", 10**4000, 2**63])
 """Numbers in text that one parser or another takes for something."""
 
-COLUMNS = (*ROW, "expires_date_ms", "cancellation_date", "cancellation_date_ms", "cancellation_reason")
+COLUMNS = (
+    *ROW,
+    *("expires_date_ms", "web_order_line_item_id", "is_in_intro_offer_period", "promotional_offer_id"),
+    *("cancellation_date", "cancellation_date_ms", "cancellation_reason"),
+)
 
 
 @given(
-    outer=st.dictionaries(st.sampled_from(["status", "environment", "latest_receipt_info", "is_retryable"]), JSON),
+    outer=st.dictionaries(
+        st.sampled_from(["status", "environment", "latest_receipt_info", "pending_renewal_info", "is_retryable"]), JSON
+    ),
     inner=st.dictionaries(st.sampled_from(["bundle_id", "adam_id", "request_date_ms", "in_app"]), JSON | NUMBERS),
     columns=st.dictionaries(st.sampled_from([*COLUMNS, "app_account_token"]), JSON | NUMBERS),
 )

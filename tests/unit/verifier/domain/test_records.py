@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.events import StoreTransaction
+from shared.events import Offer, Period, StoreTransaction
 from shared.ids import AppId, TransactionId, UserId
 from verifier.domain import AppleTransaction, KnownTransaction, Revocation
-from verifier.domain.records import Record, TransactionKey
+from verifier.domain.records import OriginKey, Record, TransactionKey
 
 WHOLE = 100_000
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,6 +46,10 @@ def stated(signed_s: int, refunded_milli: int | None = None, *, reversed_: bool 
     )
 
 
+def of(statement: AppleTransaction, **changes: Any) -> AppleTransaction:
+    return replace(statement, transaction=replace(statement.transaction, **changes))
+
+
 def after(*statements: AppleTransaction, record: Record = NEW) -> Record:
     for statement in statements:
         record = record.stated(statement)
@@ -56,7 +61,7 @@ def told(*statements: AppleTransaction) -> list[int]:
     record, news = NEW, []
     for statement in statements:
         before, record = record, record.stated(statement)
-        news += [record.refunded_milli] if record.tells_of_refunds(before) else []
+        news += [record.refunded_milli] if record.tells_of_refunds(before, statement) else []
     return news
 
 
@@ -66,9 +71,7 @@ REFUNDS = (stated(1, 30_000), stated(2, 60_000), stated(3, reversed_=True), stat
 @pytest.mark.parametrize("count", range(1, len(REFUNDS) + 1))
 def test_of_several_words_on_refunds_the_newest_is_on_record_in_whatever_order_they_come(count: int) -> None:
     ends = {after(*order) for order in itertools.permutations(REFUNDS[:count])}
-    assert [(end.refunded_milli, end.revoked_signed_at) for end in ends] == [
-        (REFUNDS[count - 1].refunded_milli, T0 + timedelta(seconds=count))
-    ]
+    assert {end.revoked for end in ends} == {REFUNDS[count - 1].revoked}
 
 
 words = st.builds(stated, st.integers(0, 5), st.none() | st.sampled_from([0, 1, 30_000, 60_000, WHOLE])) | st.builds(
@@ -82,9 +85,9 @@ def test_any_order_of_any_statements_with_duplicates_ends_in_the_same_refund(
 ) -> None:
     again = data.draw(st.lists(st.sampled_from(happened), max_size=4)) if happened else []
     record = after(*data.draw(st.permutations([*happened, *again])))
-    dated = [(each.transaction.signed_at, each.refunded_milli) for each in happened if each.refunded_milli is not None]
-    newest = max(dated, default=(None, 0))
-    assert (record.revoked_signed_at, record.refunded_milli) == newest
+    dated = [(each.revoked.signed_at, each.revoked.percentage_milli) for each in happened if each.revoked]
+    newest = max(dated, default=None)
+    assert (record.revoked and (record.revoked.signed_at, record.revoked.percentage_milli)) == newest
 
 
 @given(st.lists(words, max_size=10))
@@ -125,7 +128,123 @@ def test_the_newest_statement_is_kept_and_the_first_owner() -> None:
 
 def test_the_account_token_is_that_of_the_newest_statement_that_has_one_and_not_a_family_members() -> None:
     first, second = (replace(stated(n), app_account_token=UUID(int=n)) for n in (1, 2))
-    shared = replace(stated(3), app_account_token=UUID(int=3), in_app_ownership_type="FAMILY_SHARED")
+    shared = of(replace(stated(3), app_account_token=UUID(int=3)), family_shared=True)
     for order in itertools.permutations([first, second, shared, stated(4)]):
         assert after(*order).token == ("game", UUID(int=2))
     assert after(stated(1)).token is None
+
+
+def test_that_nothing_is_refunded_takes_a_refund_back_and_is_no_news_without_one() -> None:
+    stands = replace(stated(5), stands=True)
+    assert told(stands, stated(4, WHOLE)) == []
+    assert told(stated(4, WHOLE), stands) == [WHOLE, 0]
+    assert after(stands, stated(4, WHOLE)) == after(stated(4, WHOLE), stands)
+
+
+def test_a_refund_that_does_not_say_how_much_counts_less_than_one_that_does_however_new_it_is() -> None:
+    """A receipt shows only that it was taken back; the notification of that refund says how far."""
+    in_receipt = Revocation(T0 + timedelta(seconds=5), "other", says_how_much=False)
+    shown, part = replace(stated(9), revocation=in_receipt), stated(5, 40_000)
+    assert after(shown, part).refunded_milli == after(part, shown).refunded_milli == 40_000
+    reversal = stated(7, reversed_=True)
+    assert after(shown, reversal).refunded_milli == after(reversal, shown).refunded_milli == 0
+    assert after(shown).refunded_milli == WHOLE
+
+
+def test_of_two_words_of_the_same_millisecond_that_take_as_much_the_order_does_not_matter() -> None:
+    said = stated(1, WHOLE)
+    assert said.revocation is not None
+    shared_no_more = replace(said, revocation=replace(said.revocation, type="FAMILY_REVOKE"))
+    assert after(said, shared_no_more) == after(shared_no_more, said)
+
+
+# ---- what only some statements say -------------------------------------------------------------------------------
+
+ENDS = T0 + timedelta(days=30)
+TRIAL = Offer("introductory", None, "free_trial", "P1W")
+SIGNED = Period(ENDS, group="21", offer=TRIAL, price_milli=0, currency="USD")
+IN_RECEIPT = Period(ENDS, offer=Offer("introductory"))
+
+
+def period(signed_s: int, said: Period | None) -> AppleTransaction:
+    return of(stated(signed_s), product_type="auto_renewable", period=said)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("newer", [SIGNED, IN_RECEIPT])
+def test_what_a_receipt_leaves_out_is_kept_from_who_said_it(newer: Period, order: tuple[int, int]) -> None:
+    both = period(1, SIGNED if newer is IN_RECEIPT else IN_RECEIPT), period(2, newer)
+    record = after(*(both[number] for number in order))
+    assert record.statement is not None
+    assert (record.statement.period, record.statement.signed_at) == (SIGNED, T0 + timedelta(seconds=2))
+
+
+def test_an_end_that_the_store_has_moved_is_the_newest() -> None:
+    moved = replace(SIGNED, expires_at=ENDS + timedelta(days=5))
+    for order in itertools.permutations([period(1, SIGNED), period(2, moved), period(3, moved)]):
+        statement = after(*order).statement
+        assert statement is not None
+        assert statement.period == moved
+
+
+def test_the_terms_of_an_offer_that_are_not_said_again_are_kept() -> None:
+    named = replace(IN_RECEIPT, offer=Offer("promotional", "back"))
+    record = after(period(1, SIGNED), period(2, named), period(3, Period(ENDS)))
+    assert record.statement is not None
+    assert record.statement.period == replace(SIGNED, offer=Offer("promotional", "back", "free_trial", "P1W"))
+
+
+def test_the_type_of_a_product_is_kept_when_a_receipt_does_not_know_it() -> None:
+    record = after(stated(1), of(stated(2), product_type=None))
+    assert record.statement is not None
+    assert record.statement.product_type == "consumable"
+
+
+def test_what_it_was_first_charged_as_it_is_charged_as_for_good() -> None:
+    """Others have granted it as that."""
+    ids = [TransactionId(name) for name in ("1/77", "1@5")]
+    for first, second in (ids, ids[::-1]):
+        record = after(of(stated(2), charge_id=first), of(stated(1), charge_id=second), of(stated(3), charge_id=None))
+        assert record.statement is not None
+        assert record.statement.charge_id == first
+
+
+@pytest.mark.parametrize(
+    ("second", "is_more"),
+    [
+        (stated(2), False),
+        (stated(0), False),
+        (of(stated(2), product_id="com.example.game.gems550"), True),
+        (of(stated(0), product_id="com.example.game.gems550"), False),
+        (period(0, SIGNED), True),
+        (stated(2, 40_000), True),
+    ],
+)
+def test_it_tells_more_when_something_else_is_known_and_not_when_the_same_is_said_again(
+    second: AppleTransaction, is_more: bool
+) -> None:
+    first = after(stated(1))
+    assert first.tells_of_more(NEW)
+    assert not NEW.tells_of_more(NEW)
+    assert first.stated(second).tells_of_more(first) is is_more
+
+
+@pytest.mark.parametrize(
+    ("product_type", "has_origin"),
+    [
+        ("auto_renewable", True),
+        ("non_consumable", True),
+        (None, True),
+        ("consumable", False),
+        ("non_renewing", False),
+    ],
+)
+def test_what_renews_or_can_be_restored_has_an_origin_and_keeps_it(product_type: Any, has_origin: bool) -> None:
+    first = of(stated(1), product_type=product_type, original_transaction_id=TransactionId("1"))
+    record = after(first)
+    assert (record.origin is not None) is has_origin
+    if has_origin:
+        assert record.origin is not None
+        assert record.origin.subscription_id.startswith("sub_")
+        assert record.origin == OriginKey(AppId("game"), "apple", "production", TransactionId("1"))
+        assert record.stated(stated(2)).origin == record.origin

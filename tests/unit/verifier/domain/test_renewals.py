@@ -7,16 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from appstoreserverlibrary.models.AutoRenewStatus import AutoRenewStatus
 from appstoreserverlibrary.models.ExpirationIntent import ExpirationIntent
-from appstoreserverlibrary.models.OfferType import OfferType
 from appstoreserverlibrary.models.PriceIncreaseStatus import PriceIncreaseStatus
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.events import Offer, Renewal
 from shared.ids import TransactionId
-from verifier.domain import AppleRenewalInfo, Rejected, RenewalOffer, read_renewal_info
-from verifier.domain.renewals import AUTO_RENEW_STATUSES, EXPIRATION_INTENTS, OFFER_TYPES, PRICE_INCREASE_STATUSES
+from verifier.domain import AppleRenewalInfo, Rejected, read_renewal_info
+from verifier.domain.renewals import EXPIRATION_INTENTS, PRICE_INCREASE_STATUSES
 
 CLAIMS: dict[str, Any] = {
     "originalTransactionId": "2000000277760000",
@@ -58,20 +57,20 @@ def test_every_fact_of_a_renewal_info_is_read() -> None:
     assert read() == AppleRenewalInfo(
         environment="production",
         original_transaction_id=TransactionId("2000000277760000"),
-        product_id="com.example.game.vip.monthly",
-        auto_renew_product_id="com.example.game.vip.yearly",
-        auto_renew_status="on",
-        is_in_billing_retry_period=True,
-        expiration_intent="billing_error",
-        grace_period_expires_at=datetime(2026, 1, 2, tzinfo=UTC),
-        price_increase_status="not_responded",
-        renewal_at=datetime(2026, 2, 1, tzinfo=UTC),
-        renewal_price_milli=9990,
-        currency="USD",
-        offer=RenewalOffer(type="offer_code", identifier="spring", discount_type="PAY_AS_YOU_GO", period="P1M"),
-        recent_subscription_started_at=datetime(2026, 1, 1, tzinfo=UTC),
         app_account_token=UUID("7e3fb204-2f53-4b1e-a29c-6b19cdfb0a1b"),
-        signed_at=datetime(2026, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC),
+        renewal=Renewal(
+            signed_at=datetime(2026, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC),
+            auto_renew=True,
+            product_id="com.example.game.vip.yearly",
+            renews_at=datetime(2026, 2, 1, tzinfo=UTC),
+            price_milli=9990,
+            currency="USD",
+            offer=Offer(type="offer_code", identifier="spring", discount_type="pay_as_you_go", period="P1M"),
+            in_billing_retry=True,
+            grace_period_expires_at=datetime(2026, 1, 2, tzinfo=UTC),
+            expiration_reason="billing_error",
+            price_increase="pending",
+        ),
     )
 
 
@@ -83,55 +82,44 @@ def test_what_apple_may_leave_out_may_be_missing(null: bool) -> None:
     assert bare == AppleRenewalInfo(
         environment="production",
         original_transaction_id=TransactionId("2000000277760000"),
-        product_id="com.example.game.vip.monthly",
-        auto_renew_product_id=None,
-        auto_renew_status="on",
-        is_in_billing_retry_period=False,
-        expiration_intent=None,
-        grace_period_expires_at=None,
-        price_increase_status=None,
-        renewal_at=None,
-        renewal_price_milli=None,
-        currency=None,
-        offer=None,
-        recent_subscription_started_at=None,
         app_account_token=None,
-        signed_at=datetime(2026, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC),
+        renewal=Renewal(signed_at=datetime(2026, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC), auto_renew=True),
     )
 
 
 @pytest.mark.parametrize(
     ("words", "apples"),
-    [
-        (AUTO_RENEW_STATUSES, AutoRenewStatus),
-        (EXPIRATION_INTENTS, ExpirationIntent),
-        (PRICE_INCREASE_STATUSES, PriceIncreaseStatus),
-        (OFFER_TYPES, OfferType),
-    ],
+    [(EXPIRATION_INTENTS, ExpirationIntent), (PRICE_INCREASE_STATUSES, PriceIncreaseStatus)],
 )
 def test_each_number_of_apples_library_has_its_word(words: dict[int, str], apples: Any) -> None:
     assert set(words) == {member.value for member in apples}
     assert len(set(words.values())) == len(words)
 
 
+@pytest.mark.parametrize(("status", "renews"), [(0, False), (1, True), (7, True)])
+def test_it_renews_unless_it_is_said_not_to(status: int, renews: bool) -> None:
+    """A status of the future is another way of renewing: it is better to look once too often."""
+    assert read(autoRenewStatus=status).renewal.auto_renew is renews
+
+
 def test_numbers_of_the_future_are_kept_as_they_are() -> None:
-    found = read(autoRenewStatus=7, expirationIntent=8, priceIncreaseStatus=9, offerType=-1)
-    assert (found.auto_renew_status, found.expiration_intent, found.price_increase_status) == ("7", "8", "9")
+    found = read(expirationIntent=8, priceIncreaseStatus=9, offerType=-1).renewal
+    assert (found.expiration_reason, found.price_increase) == ("8", "9")
     assert found.offer is not None
     assert found.offer.type == "-1"
 
 
 def test_words_and_fields_of_the_future_do_no_harm() -> None:
-    assert read(offerDiscountType="FUTURE").offer == RenewalOffer("offer_code", "spring", "FUTURE", "P1M")
+    assert read(offerDiscountType="FUTURE").renewal.offer == Offer("offer_code", "spring", "future", "P1M")
     assert read(commitmentInfo={"x": [1]}, future=None) == read()
 
 
 def test_dates_may_be_floats_as_xcode_writes_them() -> None:
-    assert read(renewalDate=1769904000000.7297).renewal_at == datetime(2026, 2, 1, tzinfo=UTC)
+    assert read(renewalDate=1769904000000.7297).renewal.renews_at == datetime(2026, 2, 1, tzinfo=UTC)
 
 
 def test_an_offer_is_one_only_with_its_type() -> None:
-    assert read(offerType=...).offer is None
+    assert read(offerType=...).renewal.offer is None
 
 
 @pytest.mark.parametrize("environment", ["Xcode", "LocalTesting", "production", ""])
@@ -167,6 +155,9 @@ def test_only_production_and_sandbox_are_environments(environment: str) -> None:
         {"renewalPrice": 9.99},
         {"renewalPrice": 2**63},
         {"currency": 840},
+        {"currency": "U\x00"},
+        {"offerIdentifier": "\ud800"},
+        {"offerIdentifier": "x" * 257},
         {"offerType": "3"},
         {"offerIdentifier": 3},
         {"offerPeriod": {}},

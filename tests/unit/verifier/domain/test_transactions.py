@@ -7,12 +7,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from appstoreserverlibrary.models.OfferType import OfferType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.events import StoreTransaction
+from shared.events import Offer, Period, StoreTransaction
 from shared.ids import TransactionId
 from verifier.domain import AppleTransaction, Rejected, Revocation, read_transaction
+from verifier.domain.transactions import OFFER_TYPES
 
 CLAIMS: dict[str, Any] = {
     "transactionId": "2000000277760217",
@@ -75,7 +77,7 @@ def test_every_fact_of_a_transaction_is_read() -> None:
     ],
 )
 def test_each_of_apples_product_types_is_known(apple: str, ours: str) -> None:
-    assert read(type=apple).transaction.product_type == ours
+    assert read(type=apple, expiresDate=1769904000000).transaction.product_type == ours
 
 
 def test_the_sandbox_is_told_from_production() -> None:
@@ -131,12 +133,136 @@ def test_only_what_was_shared_and_is_no_more_is_taken_back_without_a_refund(stat
     assert revocation.cause == cause
 
 
+def test_what_was_shared_and_is_taken_back_without_a_word_why_is_shared_no_more() -> None:
+    """Statements of before December 2025 do not say which it is, and nobody who was given a share is given money."""
+    shared = read(revocationDate=1767312000000, inAppOwnershipType="FAMILY_SHARED").revocation
+    assert shared is not None
+    assert shared.cause == "family_sharing_ended"
+
+
+def milli(**changes: Any) -> int | None:
+    revoked = read(**changes).revoked
+    return None if revoked is None else revoked.percentage_milli
+
+
 def test_a_transaction_that_was_not_taken_back_does_not_say_that_it_stands() -> None:
     """It may have been signed before the refund, and a reversal is told otherwise."""
-    assert read().refunded_milli is None
-    assert read(revocationDate=1767312000000, revocationPercentage=0).refunded_milli == 0
-    assert read(revocationDate=1767312000000, revocationPercentage=40_000).refunded_milli == 40_000
-    assert read(revocationDate=1767312000000).refunded_milli == 100_000
+    assert milli() is None
+    assert milli(revocationDate=1767312000000, revocationPercentage=0) == 0
+    assert milli(revocationDate=1767312000000, revocationPercentage=40_000) == 40_000
+    assert milli(revocationDate=1767312000000) == 100_000
+
+
+# ---- subscriptions, and what can be restored ---------------------------------------------------------------------
+
+SUBSCRIPTION: dict[str, Any] = {
+    "type": "Auto-Renewable Subscription",
+    "productId": "com.example.game.vip.monthly",
+    "quantity": 1,
+    "webOrderLineItemId": "2000000099",
+    "subscriptionGroupIdentifier": "21000000",
+    "expiresDate": 1769904000000,
+    "offerType": 1,
+    "offerDiscountType": "FREE_TRIAL",
+    "offerPeriod": "P1W",
+    "price": 0,
+}
+
+
+def period(**changes: Any) -> Period:
+    found = read(**SUBSCRIPTION | changes).transaction.period
+    assert found is not None
+    return found
+
+
+def test_every_fact_of_a_period_is_read() -> None:
+    transaction = read(**SUBSCRIPTION).transaction
+    assert transaction.period == Period(
+        expires_at=datetime(2026, 2, 1, tzinfo=UTC),
+        group="21000000",
+        offer=Offer("introductory", identifier=None, discount_type="free_trial", period="P1W"),
+        price_milli=0,
+        currency="USD",
+    )
+    assert (transaction.charge_id, transaction.family_shared) == ("2000000277760000/2000000099", False)
+
+
+def test_of_a_period_only_its_end_is_always_said() -> None:
+    left_out = ("webOrderLineItemId", "subscriptionGroupIdentifier", "offerType", "price", "currency")
+    assert period(**dict.fromkeys(left_out, ...)) == Period(expires_at=datetime(2026, 2, 1, tzinfo=UTC))
+    assert period(subscriptionGroupIdentifier="", offerType=None).group is None
+
+
+def test_a_subscription_that_does_not_say_when_it_ends_is_malformed() -> None:
+    """Apple always says. Taken for a purchase for ever, it would be one."""
+    rejected = read_transaction(claims(**SUBSCRIPTION | {"expiresDate": ...}))
+    assert isinstance(rejected, Rejected)
+    assert rejected.code == "receipt_malformed"
+
+
+@pytest.mark.parametrize("product_type", ["Consumable", "Non-Consumable", "Non-Renewing Subscription"])
+def test_nothing_else_has_a_period(product_type: str) -> None:
+    assert read(**SUBSCRIPTION | {"type": product_type}).transaction.period is None
+
+
+def test_each_number_of_apples_offer_types_has_its_word() -> None:
+    assert set(OFFER_TYPES) == {member.value for member in OfferType}
+    assert len(set(OFFER_TYPES.values())) == len(OFFER_TYPES)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(1, "introductory"), (2, "promotional"), (3, "offer_code"), (9, "9")])
+def test_an_offer_of_the_future_is_kept_as_it_is(number: int, kind: str) -> None:
+    offer = period(offerType=number, offerIdentifier="spring", offerDiscountType="NEW_KIND").offer
+    assert offer == Offer(kind, "spring", "new_kind", "P1W")
+
+
+@pytest.mark.parametrize(
+    ("changes", "paid"),
+    [
+        ({}, False),
+        ({"price": 9990}, False),
+        ({"offerDiscountType": "PAY_AS_YOU_GO"}, False),
+        ({"offerDiscountType": "PAY_AS_YOU_GO", "price": 990}, True),
+        ({"offerType": ..., "price": 9990}, True),
+        ({"offerType": ..., "price": ...}, True),
+    ],
+    ids=str,
+)
+def test_a_period_is_paid_unless_it_costs_nothing_or_is_a_trial(changes: dict[str, Any], paid: bool) -> None:
+    assert period(**changes).is_paid is paid
+
+
+def charge(**changes: Any) -> str:
+    return read(**changes).transaction.charge
+
+
+def test_a_restored_copy_of_a_period_is_the_same_charge() -> None:
+    assert charge(**SUBSCRIPTION, transactionId="1") == charge(**SUBSCRIPTION, transactionId="2")
+
+
+def test_each_period_of_a_subscription_is_a_charge_of_its_own() -> None:
+    next_order = {"webOrderLineItemId": "2000000100", "purchaseDate": 1769904000000}
+    without = {"webOrderLineItemId": ...}
+    assert charge(**SUBSCRIPTION) != charge(**SUBSCRIPTION | next_order)
+    assert charge(**SUBSCRIPTION | without) == "2000000277760000@1767225600000"
+    assert charge(**SUBSCRIPTION | next_order | without) == "2000000277760000@1769904000000"
+    assert charge(**SUBSCRIPTION | {"webOrderLineItemId": ""}) == "2000000277760000@1767225600000"
+
+
+def test_a_restored_copy_of_what_is_bought_once_for_ever_is_the_same_charge() -> None:
+    first = {"type": "Non-Consumable", "transactionId": "2000000277760000"}
+    assert read(**first).transaction.charge_id is None
+    assert charge(**first) == charge(type="Non-Consumable", transactionId="2000000277760999")
+
+
+@pytest.mark.parametrize("product_type", ["Consumable", "Non-Renewing Subscription"])
+def test_what_cannot_be_restored_is_a_charge_each_time(product_type: str) -> None:
+    assert read(type=product_type).transaction.charge_id is None
+
+
+def test_what_a_family_member_shares_is_told_from_what_was_bought() -> None:
+    assert read(**SUBSCRIPTION, inAppOwnershipType="FAMILY_SHARED").transaction.family_shared
+    assert not read(inAppOwnershipType="PURCHASED").transaction.family_shared
 
 
 def test_unknown_fields_do_no_harm() -> None:
@@ -178,6 +304,16 @@ def test_only_production_and_sandbox_are_environments(environment: str) -> None:
         {"purchaseDate": "2026-01-01"},
         {"purchaseDate": -1},
         {"signedDate": 10**18},
+        {"expiresDate": "tomorrow"},
+        {"expiresDate": -1},
+        {"price": 9.99},
+        {"currency": 840},
+        {"offerType": "1"},
+        {"offerIdentifier": "\x00"},
+        {"offerPeriod": 7},
+        {"webOrderLineItemId": 2000000099},
+        {"webOrderLineItemId": "1 2"},
+        {"subscriptionGroupIdentifier": ["21000000"]},
         {"revocationDate": "yesterday"},
         {"revocationDate": 1767312000000, "revocationReason": 10**5000},
         {"revocationDate": 1767312000000, "revocationPercentage": 100_001},
@@ -196,7 +332,10 @@ def test_what_is_no_transaction_is_malformed_and_the_reason_quotes_nothing_of_it
 JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())
 
 
-@given(st.dictionaries(st.sampled_from([*CLAIMS, "revocationDate", "revocationPercentage"]), JSON))
-def test_no_claims_at_all_raise_anything(changes: dict[str, Any]) -> None:
-    found = read_transaction(claims(**changes))
+@given(
+    st.dictionaries(st.sampled_from([*CLAIMS, *SUBSCRIPTION, "revocationDate", "revocationPercentage"]), JSON),
+    st.booleans(),
+)
+def test_no_claims_at_all_raise_anything(changes: dict[str, Any], renews: bool) -> None:
+    found = read_transaction(claims(**(SUBSCRIPTION if renews else {}) | changes))
     assert isinstance(found, AppleTransaction | Rejected)
