@@ -237,7 +237,7 @@ def _due(product: Product, transaction: StoreTransaction) -> Amounts:
 
 def _shown_again(fact: PurchaseVerified, known: KnownTransaction) -> Decision:
     """The store shows a charge under another transaction id, to the same user: a restored copy. It was granted."""
-    if fact.purchase_id == known.purchase_id:
+    if fact.transaction.transaction_id == known.transaction_id:
         return Decision(known)
     if known.refunded_milli == 0:
         return Decision(known, words=(PurchaseCompleted(fact.purchase_id, fact.transaction),))

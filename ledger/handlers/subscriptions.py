@@ -103,11 +103,12 @@ class Hearing:
         return cls(subscriptions.lock({each.key for each in statements}), statements)
 
     def save(self, *, subscriptions: Subscriptions, catalog: Catalog, now: datetime) -> list[Given]:
-        """Writes down those that changed. What they give now."""
+        """Writes down those that changed. What all of them give now: a product that the catalogue did not know may be
+        there by now, though nothing new was said."""
         changed = {key: known for key, known in self._after.items() if known != self._before.get(key, NEVER_HEARD)}
         self._told = {key: restated(key, known, now=now) for key, known in changed.items()}
         subscriptions.save({key: (known, _due_at(known, now)) for key, known in self._told.items()})
-        return [given for key, known in self._told.items() for given in self._given(key, known, catalog)]
+        return [given for key, known in self._after.items() for given in self._given(key, known, catalog)]
 
     def drafts(self, now: datetime) -> list[Draft]:
         """What is to be said of those that stand otherwise now."""

@@ -10,7 +10,10 @@ answers.py          answers that were given, found again by their keys
 wallets.py          wallets and their entries, for reading
 belongings.py       subscriptions and entitlements, for reading
 audit.py            everything, for the audit, and the audits that were made
-audit_walks.py      the audit's statements
+audit_pages.py      how a walk of the audit reads a page
+audit_walks.py      the walks through the books
+audit_subscriptions.py
+                    those through subscriptions and entitlements
 statements.py       what the statements share
 """
 

@@ -265,4 +265,5 @@ def valid(
 ) -> ReceiptValid:
     statements = tuple(read_transaction(stated) for stated in claims)
     transactions = tuple(stated for stated in statements if isinstance(stated, AppleTransaction))
+    assert len(transactions) == len(claims), "what cannot be read is in no receipt"
     return ReceiptValid(transactions, "production", bundle_id, 1234567890, renewals or {})
