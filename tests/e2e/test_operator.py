@@ -5,35 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.stack import as_environment, child_environment, wait_until
-from tests.support.system import System, running_system
+from tests.support.stack import wait_until
+from tests.support.system import System, purser, running_system
 
 pytestmark = pytest.mark.slow
-
-
-def purser(system: System, *arguments: str, code: int = 0) -> str:
-    """What a command prints, called beside the running system; it has to end with this code."""
-    program = Path(sys.executable).parent / "purser"
-    ended = subprocess.run(
-        [program, *arguments],
-        env=child_environment() | as_environment(system.settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == code, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 def test_a_purchase_of_an_unknown_product_is_parked_and_visible(system: System) -> None:

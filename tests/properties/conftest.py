@@ -1,16 +1,13 @@
-"""A migrated database for each module, as the ledger; and Hypothesis' longer form (`--hypothesis-profile=full`)."""
+"""A migrated database for each module, as the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 from sqlalchemy import Engine
 
 from shared.database import connect_engine
-
-settings.register_profile("full", max_examples=2000)
 
 
 @pytest.fixture(scope="module")
