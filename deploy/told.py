@@ -1,6 +1,7 @@
 """What the App Store told us: the notifications of the journal, and what became of each.
 
-Read over indexes alone: what followed from a notification is looked for under the purchase that it is about.
+Read over indexes alone: what followed from a notification is looked for under the purchase that it is about, and under
+its subscription.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from shared.bus import journal
 from shared.bus.journal import Pending
 from shared.events import Environment, NotificationReceived
-from shared.ids import AppId, EventId, TransactionId, transaction_subject
+from shared.ids import AppId, EventId, SubscriptionId, TransactionId, subscription_id, transaction_subject
 from shared.jws import JwsError, peek_claims
 from verifier.domain import (
     Act,
@@ -114,6 +115,18 @@ class _Row:
         transaction = self.transaction.transaction
         return self.app, transaction.environment, transaction.transaction_id
 
+    @property
+    def subscription(self) -> SubscriptionId | None:
+        if self.transaction is None or self.transaction.transaction.period is None:
+            return None
+        transaction = self.transaction.transaction
+        return subscription_id(
+            app=self.app,
+            store=STORE,
+            environment=transaction.environment,
+            original_transaction_id=transaction.original_transaction_id,
+        )
+
 
 def told(
     connection: Connection,
@@ -165,10 +178,11 @@ def _followed(connection: Connection, rows: Sequence[_Row]) -> Mapping[UUID, lis
     names = sorted({row.name for row in rows if row.name is not None})
     if not names:
         return {}
+    subscriptions = {row.subscription for row in rows if row.subscription is not None}
     events = connection.exec_driver_sql(
         _FOLLOWED,
         {
-            "subjects": [*_purchases(connection, names), *(_unclaimed(name) for name in names)],
+            "subjects": [*_purchases(connection, names), *(_unclaimed(name) for name in names), *subscriptions],
             "oldest": min(row.event_id for row in rows),
             "causes": [row.event_id for row in rows],
         },

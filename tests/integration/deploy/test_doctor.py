@@ -25,11 +25,11 @@ from shared.bus.routes import CONSUMERS
 from shared.clock import SystemClock
 from shared.database import transact
 from shared.events import Environment, NotificationReceived
-from shared.ids import AppId, EventId, TransactionId, notification_subject, purchase_id
+from shared.ids import AppId, EventId, TransactionId, notification_subject, purchase_id, subscription_id
 from tests.support.app_store import AppStore, refunded
 from tests.support.bus import NOW, Bus, bus_in
 from tests.support.scripted_store import Reply, ScriptedStore, says, serving
-from tests.support.stack import Servers, as_environment, child_environment
+from tests.support.stack import PASSWORD, Servers, as_environment, child_environment
 from tests.support.system import System, running_system
 from verifier.settings import StoreSettings
 
@@ -82,7 +82,7 @@ def test_a_schema_that_is_behind_is_named(bus: Bus, database: str) -> None:
 
 def test_a_role_that_the_login_may_not_act_as_is_named(bus: Bus, database: str) -> None:
     bus.execute("drop role if exists doctors_login")
-    bus.execute("create role doctors_login login password 'test'")
+    bus.execute(f"create role doctors_login login password '{PASSWORD}'")
     bus.execute("grant purser_gateway to doctors_login")
     try:
         roles = by_check(check_database(database.replace("//purser:", "//doctors_login:")))["roles"]
@@ -259,29 +259,29 @@ def store(bus: Bus) -> Store:
 
 
 def test_what_was_told_is_listed_newest_first_with_what_became_of_it(bus: Bus, store: Store) -> None:
-    test, renewal, future, waits, parked = (
+    test, extension, future, waits, parked = (
         store.tell(kind, subtype=subtype)
         for kind, subtype in [
             ("TEST", None),
-            ("DID_RENEW", "BILLING_RECOVERY"),
+            ("RENEWAL_EXTENSION", "SUMMARY"),
             ("MOON_PHASE", None),
             ("TEST", None),
             ("REFUND", None),
         ]
     )
-    for event_id in (test, renewal, future):
+    for event_id in (test, extension, future):
         store.handled(event_id)
     bus.set([parked], "state = 'parked', due_at = 'infinity', error = 'REFUND: no transaction'")
     rows = store.told()
-    assert [row.event_id for row in rows] == [parked, waits, future, renewal, test]
+    assert [row.event_id for row in rows] == [parked, waits, future, extension, test]
     assert [row.became for row in rows] == [
         "parked: REFUND: no transaction",
         "waiting",
         "unknown: recorded as it came",
-        "recorded: subscription",
+        "recorded: extension",
         "recorded: test",
     ]
-    assert rows[3].subtype == "BILLING_RECOVERY"
+    assert rows[3].subtype == "SUMMARY"
     assert {row.environment for row in rows} == {"production"}
 
 
@@ -298,6 +298,19 @@ def test_a_refund_shows_what_followed_from_it_and_its_repeat_that_nothing_did(bu
     assert oldest.became == f"acted on: {_any_payload(bus).TYPE}"
     assert oldest.transaction_id == bought["transactionId"]
     assert newest.became == "acted on: nothing new, or nobody's yet"
+
+
+def test_a_renewal_shows_what_followed_from_it_under_its_subscription(bus: Bus, store: Store) -> None:
+    period = store.store.period()
+    renewed = store.tell("DID_RENEW", period)
+    subject = subscription_id(
+        app=GAME, store="apple", environment="production", original_transaction_id=period["originalTransactionId"]
+    )
+    (followed,) = bus.record(replace(bus.draft(_any_payload(bus)), subject=subject, causation_id=renewed))
+    for event_id in (renewed, followed):
+        store.handled(event_id)
+    (row,) = store.told()
+    assert row.became == f"acted on: {_any_payload(bus).TYPE}"
 
 
 def _any_payload(bus: Bus) -> Any:

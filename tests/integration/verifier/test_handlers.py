@@ -161,9 +161,9 @@ class TestReceipts:
 
     def test_what_a_receipt_keeps_for_ever_is_not_claimed_by_the_way(self, desk: Desk, store: AppStore) -> None:
         claimed = store.transaction()
-        renewal = store.transaction(type="Auto-Renewable Subscription", productId="com.example.game.vip.monthly")
-        drafts = desk.settle(receipt("alice", claimed["transactionId"]), valid(claimed, renewal))
-        assert [draft.subject for draft in drafts] == [subject_of("alice", claimed["transactionId"])]
+        kept = [store.period(), store.transaction(type="Non-Consumable", productId="com.example.game.adfree")]
+        drafts = desk.settle(receipt("alice", claimed["transactionId"]), valid(claimed, *kept))
+        assert [draft.subject for draft in drafts if draft.user_id] == [subject_of("alice", claimed["transactionId"])]
 
     def test_a_transaction_that_the_receipt_does_not_hold_is_not_credited(self, desk: Desk, store: AppStore) -> None:
         finished = store.transaction()
@@ -561,7 +561,7 @@ class TestNotifications:
         assert code(desk.handle(posted(store, "mallory", claims))) == "account_token_mismatch"
 
     def test_all_other_notifications_are_recorded_and_nothing_more(self, desk: Desk, store: AppStore) -> None:
-        for kind in ("DID_RENEW", "CONSUMPTION_REQUEST", "A_TYPE_OF_THE_FUTURE"):
+        for kind in ("CONSUMPTION_REQUEST", "EXTERNAL_PURCHASE_TOKEN", "A_TYPE_OF_THE_FUTURE"):
             assert desk.handle(notified(store, kind, store.transaction())) == []
         assert desk.handle(notified(store, "TEST", None)) == []
 
