@@ -1,22 +1,22 @@
 """HTTP in and out: verifyReceipt and OCSP as Apple has them, and the control calls under `/_sim`. It only translates.
 
-What the calls take is in `api_bodies`; the App Store Server API is in a file of its own, `server_api`.
+What the calls take is in `api_bodies`; the App Store Server API and the control of subscriptions are in files of their
+own, `server_api` and `api_subscriptions`.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from flask import Flask, Response, request
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from shared.clock import rfc3339
 from shared.events import Environment
-from shared.http import Problem, answer, install_conventions, malformed, not_found, read_body, read_query, unavailable
+from shared.http import Problem, answer, install_conventions, malformed, not_found, read_query, unavailable
 from shared.ids import IdSource, TransactionId
 from simulator.api_bodies import (
     FaultsBody,
@@ -27,21 +27,24 @@ from simulator.api_bodies import (
     RefundRequestBody,
     TestNotificationBody,
     VerifyReceiptBody,
+    optional_body,
 )
+from simulator.api_views import Json, notification_view, statement_view
 from simulator.domain import (
     FieldInvalid,
     NotificationUnknown,
     SimulatorError,
     StateConflict,
-    Transaction,
     TransactionUnknown,
 )
 from simulator.faults import FaultBoard
-from simulator.notifications import Attempt, Notification, NotificationSender, SenderUnavailable
+from simulator.notifications import NotificationSender, SenderUnavailable
 from simulator.ocsp import OcspResponder
 from simulator.receipts import Status, refusal
 from simulator.records import Records, caller_of
-from simulator.storefront import AppStore, Statement
+from simulator.shelf import Shelf
+from simulator.storefront import AppStore
+from simulator.telling import Statement
 from simulator.transport import hold_back, json_answer
 
 CONTROL_BODY_BYTES_MAX = 64 * 1024
@@ -49,12 +52,10 @@ RECEIPT_BODY_BYTES_MAX = 4 * 1024 * 1024
 
 _ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-M = TypeVar("M", bound=BaseModel)
-Json = dict[str, Any]
-
 
 def create_api(
     *,
+    shelf: Shelf,
     store: AppStore,
     records: Records,
     sender: NotificationSender,
@@ -70,7 +71,7 @@ def create_api(
     _add_receipt_routes(app, store, faults)
     _add_ocsp_routes(app, responder, faults)
     _add_purchase_routes(app, store)
-    _add_notification_routes(app, store, records, sender)
+    _add_notification_routes(app, shelf, records, sender)
     _add_fault_routes(app, faults)
     app.add_url_rule("/healthz", "healthz", lambda: answer({"status": "ok"}))
     app.add_url_rule("/_sim/root.pem", "root", lambda: Response(root_pem, mimetype="application/x-pem-file"))
@@ -143,52 +144,52 @@ def _from_base64(text: str) -> bytes:
 def _add_purchase_routes(app: Flask, store: AppStore) -> None:
     @app.post("/_sim/purchases")
     def buy() -> Response:
-        body = _body(PurchaseBody)
-        wanted = body.model_dump(exclude={"type"})
-        bought = store.buy(product_type=body.type, **wanted)
+        body = optional_body(PurchaseBody)
+        wanted = body.model_dump(exclude={"type", "offer"})
+        bought = store.buy(product_type=body.type, offer=body.its_offer(), **wanted)
         location = f"/_sim/transactions/{bought.transaction.transaction_id}"
-        return answer(_statement_view(bought), 201, headers={"Location": location})
+        return answer(statement_view(bought), 201, headers={"Location": location})
 
     @app.get("/_sim/transactions/<transaction_id>")
     def transaction(transaction_id: str) -> Response:
-        return answer(_statement_view(store.transaction(TransactionId(transaction_id))))
+        return answer(statement_view(store.transaction(TransactionId(transaction_id))))
 
     def add(action: str, act: Callable[[TransactionId], Statement]) -> None:
         def view(transaction_id: str) -> Response:
-            return answer(_statement_view(act(TransactionId(transaction_id))))
+            return answer(statement_view(act(TransactionId(transaction_id))))
 
         app.add_url_rule(f"/_sim/transactions/<transaction_id>/{action}", action, view, methods=["POST"])
 
-    add("refund", lambda of: store.refund(of, **_body(RefundBody).model_dump()))
-    add("reverse-refund", lambda of: store.reverse_refund(of, **_body(NotifyBody).model_dump()))
-    add("decline-refund", lambda of: store.decline_refund(of, **_body(NotifyBody).model_dump()))
-    add("request-refund", lambda of: store.request_refund(of, **_body(RefundRequestBody).model_dump()))
-    add("revoke", lambda of: store.revoke(of, **_body(NotifyBody).model_dump()))
+    add("refund", lambda of: store.refund(of, **optional_body(RefundBody).model_dump()))
+    add("reverse-refund", lambda of: store.reverse_refund(of, **optional_body(NotifyBody).model_dump()))
+    add("decline-refund", lambda of: store.decline_refund(of, **optional_body(NotifyBody).model_dump()))
+    add("request-refund", lambda of: store.request_refund(of, **optional_body(RefundRequestBody).model_dump()))
+    add("revoke", lambda of: store.revoke(of, **optional_body(NotifyBody).model_dump()))
     add("finish", store.finish)
 
 
-def _add_notification_routes(app: Flask, store: AppStore, records: Records, sender: NotificationSender) -> None:
+def _add_notification_routes(app: Flask, shelf: Shelf, records: Records, sender: NotificationSender) -> None:
     @app.get("/_sim/notifications")
     def notifications() -> Response:
         page = read_query(PageQuery)
         found = sender.newest(limit=page.limit, after=page.after, transaction_id=page.transaction_id)
         more = found[-1].id if len(found) == page.limit else None
-        return answer({"notifications": [_notification_view(each) for each in found], "next": more})
+        return answer({"notifications": [notification_view(each) for each in found], "next": more})
 
     @app.post("/_sim/notifications/<uuid:notification_id>/resend")
     def resend(notification_id: UUID) -> Response:
-        return answer(_notification_view(sender.resend(notification_id)), 202)
+        return answer(notification_view(sender.resend(notification_id)), 202)
 
     @app.get("/_sim/notifications/<uuid:notification_id>")
     def notification(notification_id: UUID) -> Response:
-        return answer(_notification_view(sender.get(notification_id)))
+        return answer(notification_view(sender.get(notification_id)))
 
     @app.post("/_sim/test-notifications")
     def send_test() -> Response:
-        body = _body(TestNotificationBody)
-        sent = records.send_test(caller_of(store.app(body.app), body.environment))
+        body = optional_body(TestNotificationBody)
+        sent = records.send_test(caller_of(shelf.app(body.app), body.environment))
         location = f"/_sim/notifications/{sent.id}"
-        return answer(_notification_view(sent), 202, headers={"Location": location})
+        return answer(notification_view(sent), 202, headers={"Location": location})
 
 
 def _add_fault_routes(app: Flask, faults: FaultBoard) -> None:
@@ -198,75 +199,8 @@ def _add_fault_routes(app: Flask, faults: FaultBoard) -> None:
 
     @app.put("/_sim/faults")
     def put() -> Response:
-        faults.put(_body(FaultsBody).faults())
+        faults.put(optional_body(FaultsBody).faults())
         return current()
-
-
-def _body(model: type[M]) -> M:
-    """The request's body; none at all is an empty object."""
-    return read_body(model) if request.get_data() else model()
-
-
-# ---- views ------------------------------------------------------------------------------------------------------
-
-
-def _statement_view(statement: Statement) -> Json:
-    return {
-        **_transaction_view(statement.transaction),
-        "signed_transaction": statement.signed_transaction,
-        "receipt": statement.receipt,
-        "notification_id": statement.notification_id,
-    }
-
-
-def _transaction_view(transaction: Transaction) -> Json:
-    revocation = transaction.revocation
-    return {
-        "transaction_id": transaction.transaction_id,
-        "original_transaction_id": transaction.original_transaction_id,
-        "environment": transaction.customer.environment,
-        "customer": transaction.customer.name,
-        "bundle_id": transaction.customer.bundle_id,
-        "product_id": transaction.product_id,
-        "type": transaction.type,
-        "quantity": transaction.quantity,
-        "purchased_at": rfc3339(transaction.purchased_at),
-        "expires_at": rfc3339(transaction.expires_at) if transaction.expires_at else None,
-        "finished": transaction.finished,
-        "revocation": revocation
-        and {
-            "at": rfc3339(revocation.at),
-            "kind": revocation.kind,
-            "reason": revocation.reason,
-            "percentage_milli": revocation.percentage_milli,
-        },
-    }
-
-
-def _notification_view(notification: Notification) -> Json:
-    planned = notification.next_attempt_at
-    return {
-        "id": notification.id,
-        "type": notification.type,
-        "subtype": notification.subtype,
-        "transaction_id": notification.transaction_id,
-        "environment": notification.environment,
-        "state": notification.state,
-        "created_at": rfc3339(notification.created_at),
-        "next_attempt_at": rfc3339(planned) if planned else None,
-        "attempts": [_attempt_view(attempt) for attempt in notification.attempts],
-        "signed_payload": notification.signed_payload,
-    }
-
-
-def _attempt_view(attempt: Attempt) -> Json:
-    return {
-        "at": rfc3339(attempt.at),
-        "result": attempt.result,
-        "http_status": attempt.http_status,
-        "answer": attempt.answer,
-        "duration_ms": attempt.duration_ms,
-    }
 
 
 # ---- errors -----------------------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
+from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.events import Environment, ProductType
+from shared.http import read_body
 from shared.ids import TransactionId
+from simulator.domain import DiscountType, Offer, OfferType
 from simulator.faults import (
     API_ERROR_CODE_MIN,
     CALL_FAULT_PATTERN,
@@ -19,6 +22,7 @@ from simulator.faults import (
     OcspFaults,
     VerifyReceiptFaults,
 )
+from simulator.lengths import LENGTH_PATTERN, WEEK, length_of, parse_length
 from simulator.payloads import ConsumptionRequestReason
 
 PAGE_MAX = 200
@@ -36,26 +40,70 @@ def _to_uuid(given: object) -> UUID:
 UuidText = Annotated[UUID, BeforeValidator(_to_uuid)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A JSON object of a request; what nobody knows in it is ignored."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class PurchaseBody(_Body):
-    """A customer buys. `type` and `bundle_id` sell what the catalogue and the apps file do not have."""
+M = TypeVar("M", bound=Body)
 
-    product_id: str = Field(min_length=1, max_length=255)
+
+def optional_body(model: type[M]) -> M:
+    """The request's body; none at all is an empty object. Raises Problem (shared.http) when it cannot be used."""
+    return read_body(model) if request.get_data() else model()
+
+
+ProductId = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class OfferBody(Body):
+    """What a period of a subscription is sold under. `period`, an ISO 8601 duration, is how long it lasts: a week
+    for a free trial, else as long as any of the product's, if it is not given."""
+
+    type: OfferType = "introductory"
+    discount: DiscountType = "free_trial"
+    identifier: str | None = Field(default=None, min_length=1, max_length=64)
+    period: str | None = Field(default=None, pattern=LENGTH_PATTERN)
+
+    def offer(self, product_id: str) -> Offer:
+        usual = WEEK if self.discount == "free_trial" else length_of(product_id)
+        return Offer(
+            type=self.type,
+            discount=self.discount,
+            length=parse_length(self.period) if self.period else usual,
+            identifier=None if self.type == "introductory" else self.identifier or f"{self.type}.{self.discount}",
+        )
+
+
+class PurchaseBody(Body):
+    """A customer buys. `type` and `bundle_id` sell what the catalogue and the apps file do not have. An `offer` in one
+    word is an introductory one."""
+
+    product_id: ProductId
     app: str | None = Field(default=None, max_length=255)
     quantity: int = 1
     environment: Environment = "production"
     app_account_token: UuidText | None = None
     family_shared: bool = False
+    offer: DiscountType | OfferBody | None = None
     customer: str | None = Field(default=None, min_length=1, max_length=128)
     type: ProductType | None = None
     bundle_id: str | None = Field(default=None, min_length=1, max_length=255)
     notify: bool = True
 
+    def its_offer(self) -> Offer | None:
+        return offer_of(self.offer, self.product_id)
 
-class RefundBody(_Body):
+
+def offer_of(body: DiscountType | OfferBody | None, product_id: str) -> Offer | None:
+    """The offer that is meant, for a product."""
+    if isinstance(body, str):
+        body = OfferBody(discount=body)
+    return body.offer(product_id) if body else None
+
+
+class RefundBody(Body):
     """`percent` is all that is refunded by then; `reason`: 1 an issue with the app, 0 another (revocationReason)."""
 
     percent: float = 100
@@ -63,14 +111,14 @@ class RefundBody(_Body):
     notify: bool = True
 
 
-class RefundRequestBody(_Body):
+class RefundRequestBody(Body):
     """`reason` is Apple's consumptionRequestReason."""
 
     reason: ConsumptionRequestReason = "UNINTENDED_PURCHASE"
     notify: bool = True
 
 
-class NotifyBody(_Body):
+class NotifyBody(Body):
     """For what needs nothing but to be told, or not."""
 
     notify: bool = True
@@ -85,13 +133,13 @@ ReceiptCall = Annotated[int, Field(ge=0, le=99_999)] | CallWord
 ApiCall = Literal[0] | HttpError | ErrorCode | CallWord
 
 
-class _StrictBody(_Body):
+class StrictBody(Body):
     """A fault that is misspelt would do nothing, and the test that wants it could not fail."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class _CallFaultsBody(_StrictBody):
+class _CallFaultsBody(StrictBody):
     """See CallFaults."""
 
     delay_ms: DelayMs = 0
@@ -120,7 +168,7 @@ class ApiFaultsBody(_CallFaultsBody):
     rate_per_s: float | None = Field(default=None, gt=0, le=10_000)
 
 
-class OcspFaultsBody(_StrictBody):
+class OcspFaultsBody(StrictBody):
     """See OcspFaults."""
 
     status: Literal["good", "revoked", "unknown"] = "good"
@@ -129,7 +177,7 @@ class OcspFaultsBody(_StrictBody):
     delay_ms: DelayMs = 0
 
 
-class NotificationFaultsBody(_StrictBody):
+class NotificationFaultsBody(StrictBody):
     """See NotificationFaults; true is 1, false is 0."""
 
     duplicate: Probability | bool = 0.0
@@ -138,7 +186,7 @@ class NotificationFaultsBody(_StrictBody):
     delay_ms: DelayMs = 0
 
 
-class FaultsBody(_StrictBody):
+class FaultsBody(StrictBody):
     """What is not given works."""
 
     verify_receipt: VerifyReceiptFaultsBody = VerifyReceiptFaultsBody()
@@ -161,7 +209,7 @@ class FaultsBody(_StrictBody):
         )
 
 
-class PageQuery(_Body):
+class PageQuery(Body):
     """Which notifications: `after` is the `next` of another page."""
 
     limit: int = Field(default=50, ge=1, le=PAGE_MAX)
@@ -169,7 +217,7 @@ class PageQuery(_Body):
     transaction_id: TransactionId | None = None
 
 
-class VerifyReceiptBody(_Body):
+class VerifyReceiptBody(Body):
     """Apple's requestBody."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -179,7 +227,7 @@ class VerifyReceiptBody(_Body):
     exclude_old: bool = Field(default=False, alias="exclude-old-transactions")
 
 
-class TestNotificationBody(_Body):
+class TestNotificationBody(Body):
     """Apple's server tests the app's: `app` is an id of the apps file (the first one there if not given)."""
 
     app: str | None = Field(default=None, max_length=255)

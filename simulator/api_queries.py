@@ -17,7 +17,7 @@ from shared.clock import from_unix_ms, to_unix_ms
 from shared.events import ProductType
 from shared.ids import TransactionId
 from simulator.api_errors import ApiError, ApiRefused
-from simulator.notifications import Notification
+from simulator.notification_log import Notification
 from simulator.records import HistoryFilter, NotificationFilter, Revision
 
 T = TypeVar("T")

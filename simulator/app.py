@@ -13,19 +13,24 @@ from shared.clock import Clock, SystemClock
 from shared.ids import IdSource, system_ids
 from shared.log import configure_logging, get_logger
 from shared.settings import read, refuse
+from simulator.agenda import Agenda, Clockwork, Setting
 from simulator.api import create_api
+from simulator.api_subscriptions import add_subscription_routes
 from simulator.certificates import Authority, AuthorityInvalid, load_or_create
 from simulator.faults import FaultBoard
-from simulator.notifications import NotificationSender
+from simulator.notifications import SETTLED_MAX, NotificationSender
 from simulator.ocsp import OcspResponder
 from simulator.rates import RateLimits
 from simulator.receipts import ReceiptSeal
 from simulator.records import Records
 from simulator.server_api import add_server_api
 from simulator.settings import SimulatorSettings
+from simulator.shelf import Shelf
 from simulator.signing import Signer
 from simulator.state import State
 from simulator.storefront import AppStore
+from simulator.subscribers import Subscribers
+from simulator.telling import Teller
 from simulator.tokens import KeyInvalid, TokenCheck
 
 log = get_logger(__name__)
@@ -33,18 +38,23 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """The store with all that belongs to it. `close` ends the sender's threads."""
+    """The store with all that belongs to it. `close` ends its threads."""
 
     authority: Authority
+    shelf: Shelf
     store: AppStore
+    subscribers: Subscribers
     records: Records
     tokens: TokenCheck
     sender: NotificationSender
+    agenda: Agenda
+    clockwork: Clockwork
     faults: FaultBoard
     clock: Clock
     ids: IdSource
 
     def close(self) -> None:
+        self.clockwork.close()
         self.sender.close()
 
 
@@ -55,32 +65,47 @@ def build(
     catalog: Catalog,
     webhook_url: str,
     retry_compression: float = 3600,
+    notifications_kept: int = SETTLED_MAX,
+    month_s: float | None = None,
     ocsp_url: str | None = None,
     clock: Clock | None = None,
     ids: IdSource | None = None,
 ) -> Simulator:
     """A store whose certificates are under `data_dir` (made if there are none) and whose notifications go to the URL.
 
+    With `month_s` a month of subscriptions lasts so many seconds, and they live by themselves; without it on command.
     Certificates that are made now name `ocsp_url`. Raises AuthorityInvalid, KeyInvalid, or OSError when the directory
     cannot be written.
     """
     clock, ids = clock or SystemClock(), ids or system_ids()
     tokens = TokenCheck(apps, clock)
     authority = load_or_create(data_dir, now=clock.now(), ocsp_url=ocsp_url)
-    faults, state, signer = FaultBoard(ids), State(clock), Signer(authority)
-    sender = NotificationSender(url=webhook_url, clock=clock, faults=faults, retry_compression=retry_compression)
-    store = AppStore(
-        apps=apps,
-        catalog=catalog,
-        state=state,
-        signer=signer,
-        seal=ReceiptSeal(authority),
+    faults, signer, seal = FaultBoard(ids), Signer(authority), ReceiptSeal(authority)
+    agenda = Agenda(clock, Setting(month_s=month_s, running=month_s is not None))
+    state, shelf = State(clock, plan=agenda.plan), Shelf(apps, catalog)
+    sender = NotificationSender(
+        url=webhook_url,
+        clock=clock,
+        faults=faults,
+        retry_compression=retry_compression,
+        settled_max=notifications_kept,
+    )
+    teller = Teller(state=state, signer=signer, seal=seal, sender=sender, clock=clock, ids=ids)
+    subscribers = Subscribers(state=state, teller=teller, listings=shelf, agenda=agenda, clock=clock, ids=ids)
+    return Simulator(
+        authority=authority,
+        shelf=shelf,
+        store=AppStore(shelf=shelf, state=state, seal=seal, teller=teller, agenda=agenda, clock=clock, ids=ids),
+        subscribers=subscribers,
+        records=Records(state=state, signer=signer, notifications=sender, teller=teller, clock=clock),
+        tokens=tokens,
         sender=sender,
+        agenda=agenda,
+        clockwork=Clockwork(agenda, subscribers.advance),
+        faults=faults,
         clock=clock,
         ids=ids,
     )
-    records = Records(state=state, signer=signer, notifications=sender, clock=clock, ids=ids)
-    return Simulator(authority, store, records, tokens, sender, faults, clock, ids)
 
 
 def build_from(settings: SimulatorSettings) -> Simulator:
@@ -92,6 +117,8 @@ def build_from(settings: SimulatorSettings) -> Simulator:
             catalog=load_catalog(settings.catalog_file),
             webhook_url=settings.simulator_webhook_url,
             retry_compression=settings.simulator_retry_compression,
+            notifications_kept=settings.simulator_notifications_kept,
+            month_s=settings.simulator_month_s,
             ocsp_url=settings.ocsp_url,
         )
     except (AppsInvalid, CatalogInvalid, AuthorityInvalid, KeyInvalid) as error:
@@ -125,6 +152,7 @@ def create_app() -> Flask:
 def serve(simulator: Simulator) -> Flask:
     """The WSGI application over a store that was built."""
     app = create_api(
+        shelf=simulator.shelf,
         store=simulator.store,
         records=simulator.records,
         sender=simulator.sender,
@@ -132,6 +160,12 @@ def serve(simulator: Simulator) -> Flask:
         faults=simulator.faults,
         root_pem=simulator.authority.root_pem,
         ids=simulator.ids,
+    )
+    add_subscription_routes(
+        app,
+        subscribers=simulator.subscribers,
+        shelf=simulator.shelf,
+        agenda=simulator.agenda,
     )
     add_server_api(
         app,

@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
-import calendar
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Literal, NewType
+from datetime import datetime
+from typing import Final, Literal, NewType
 
 from shared.catalog import QUANTITY_MAX
 from shared.events import Environment, ProductType
 from shared.ids import TransactionId
+from simulator.lengths import Length
 
 CustomerName = NewType("CustomerName", str)
 RevocationKind = Literal["REFUND_FULL", "REFUND_PRORATED", "FAMILY_REVOKE"]
 
-PERCENT_100_MILLI = 100_000
+OfferType = Literal["introductory", "promotional", "offer_code", "win_back"]
+DiscountType = Literal["free_trial", "pay_as_you_go", "pay_up_front"]
+
+NotificationType = Literal[
+    "SUBSCRIBED",
+    "DID_RENEW",
+    "DID_CHANGE_RENEWAL_PREF",
+    "DID_CHANGE_RENEWAL_STATUS",
+    "OFFER_REDEEMED",
+    "DID_FAIL_TO_RENEW",
+    "GRACE_PERIOD_EXPIRED",
+    "EXPIRED",
+    "PRICE_INCREASE",
+    "RENEWAL_EXTENDED",
+    "RENEWAL_EXTENSION",
+    "ONE_TIME_CHARGE",
+    "REFUND",
+    "REFUND_REVERSED",
+    "REFUND_DECLINED",
+    "CONSUMPTION_REQUEST",
+    "REVOKE",
+    "TEST",
+]
+Subtype = Literal[
+    "INITIAL_BUY",
+    "RESUBSCRIBE",
+    "BILLING_RECOVERY",
+    "UPGRADE",
+    "DOWNGRADE",
+    "AUTO_RENEW_ENABLED",
+    "AUTO_RENEW_DISABLED",
+    "GRACE_PERIOD",
+    "VOLUNTARY",
+    "BILLING_RETRY",
+    "PRICE_INCREASE",
+    "PRODUCT_NOT_FOR_SALE",
+    "PENDING",
+    "ACCEPTED",
+    "FAILURE",
+    "SUMMARY",
+]
+
+PERCENT_100_MILLI: Final = 100_000
 """Apple writes percentages in milliunits: 67.932 % is 67932 (revocationPercentage)."""
 
 
@@ -32,7 +74,7 @@ class FieldInvalid(SimulatorError):
 
 
 class TransactionUnknown(SimulatorError):
-    """The store knows no transaction of this id."""
+    """The store knows no transaction, or no subscription, of this id."""
 
 
 class NotificationUnknown(SimulatorError):
@@ -45,6 +87,14 @@ class StateConflict(SimulatorError):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the App Store calls something that happened."""
+
+    type: NotificationType
+    subtype: Subtype | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +114,7 @@ class Customer:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Listing:
     """What is on sale: a product of one app as the store lists it. The price is for one of it, in milliunits."""
 
     bundle_id: str
@@ -74,6 +124,20 @@ class Offer:
     group: str | None
     price_milli: int
     currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A period of a subscription for less: `length` is how long it lasts. An introductory offer has no identifier."""
+
+    type: OfferType
+    discount: DiscountType
+    length: Length
+    identifier: str | None = None
+
+    def price_milli(self, list_price_milli: int) -> int:
+        """What it costs: nothing in a free trial, half of the price in every other."""
+        return 0 if self.discount == "free_trial" else list_price_milli // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +155,8 @@ class Transaction:
     """One transaction as the store knows it. `stated_at` is the moment of its newest change; times are whole ms.
 
     A family-shared one has no price. `finished` says that the app has finished it, which matters for consumables only:
-    they are in receipts until then.
+    they are in receipts until then. Of a subscription each is a period: `renewal` when the store began it by itself,
+    `offer` when it was sold for less, `upgraded` when the customer has left it for a better one.
     """
 
     transaction_id: TransactionId
@@ -112,10 +177,18 @@ class Transaction:
     stated_at: datetime
     revocation: Revocation | None = None
     finished: bool = False
+    renewal: bool = False
+    offer: Offer | None = None
+    upgraded: bool = False
 
     @property
     def renews(self) -> bool:
         return self.type == "auto_renewable"
+
+    @property
+    def paid(self) -> bool:
+        """The customer's money was taken for it."""
+        return bool(self.price_milli)
 
     def active(self, now: datetime) -> bool:
         """The customer has what was bought: not revoked, not expired."""
@@ -185,17 +258,19 @@ def percentage_milli(percent: float) -> int:
     return milli
 
 
-def check_purchase(offer: Offer, *, quantity: int, family_shared: bool) -> None:
+def check_purchase(listing: Listing, *, quantity: int, family_shared: bool, offer: Offer | None = None) -> None:
     """Raises FieldInvalid when Apple would not sell it so.
 
     StoreKit: a quantity above 1 is for consumables and non-renewing subscriptions; only non-consumables and
-    auto-renewable subscriptions can be shared with the family.
+    auto-renewable subscriptions can be shared with the family. Offers are for subscriptions, and for who pays them.
     """
-    quantity_max = QUANTITY_MAX if offer.type in ("consumable", "non_renewing") else 1
+    quantity_max = QUANTITY_MAX if listing.type in ("consumable", "non_renewing") else 1
     if not 1 <= quantity <= quantity_max:
-        raise FieldInvalid("quantity", f"1 to {quantity_max} for a {offer.type} product")
-    if family_shared and offer.type not in ("non_consumable", "auto_renewable"):
-        raise FieldInvalid("family_shared", f"a {offer.type} product cannot be shared with the family")
+        raise FieldInvalid("quantity", f"1 to {quantity_max} for a {listing.type} product")
+    if family_shared and listing.type not in ("non_consumable", "auto_renewable"):
+        raise FieldInvalid("family_shared", f"a {listing.type} product cannot be shared with the family")
+    if offer is not None and (listing.type != "auto_renewable" or family_shared):
+        raise FieldInvalid("offer", "only for a subscription that the customer pays for")
 
 
 # ---- what the catalogue does not say ----------------------------------------------------------------------------
@@ -206,18 +281,3 @@ _PRICES_MILLI = (990, 1_990, 2_990, 4_990, 9_990, 19_990, 49_990)
 def invented_price_milli(product_id: str) -> int:
     """A price for one of the product, in milliunits of the currency: the same for a product every time."""
     return _PRICES_MILLI[hashlib.sha256(product_id.encode()).digest()[0] % len(_PRICES_MILLI)]
-
-
-def period_end(product_id: str, start: datetime) -> datetime:
-    """When a subscription's period ends: its product id says week or year, everything else is a month."""
-    name = product_id.lower()
-    if "week" in name:
-        return start + timedelta(days=7)
-    return _months_later(start, 12 if "year" in name or "annual" in name else 1)
-
-
-def _months_later(start: datetime, months: int) -> datetime:
-    """The same day of the month, or the month's last day when it is shorter."""
-    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
-    day = min(start.day, calendar.monthrange(year, month + 1)[1])
-    return start.replace(year=year, month=month + 1, day=day)

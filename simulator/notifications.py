@@ -9,11 +9,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -21,11 +20,17 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from shared.clock import Clock
-from shared.events import Environment
 from shared.ids import TransactionId
-from simulator.domain import NotificationUnknown, SimulatorError
+from simulator.domain import SimulatorError
 from simulator.faults import FaultBoard
-from simulator.payloads import NotificationType, Subtype
+from simulator.notification_log import (
+    Attempt,
+    AttemptResult,
+    Notification,
+    NotificationLog,
+    NotificationState,
+    Wanted,
+)
 
 RETRY_AFTER_H: Final = (1, 12, 24, 48, 72)
 """Hours from an attempt to the next one. Source: Apple, Responding to App Store Server Notifications."""
@@ -33,8 +38,8 @@ RETRY_AFTER_H: Final = (1, 12, 24, 48, 72)
 PENDING_MAX: Final = 10_000
 """How many notifications may be waiting for an attempt or a retry. Beyond that the store waits, then says so."""
 
-SETTLED_MAX: Final = 2_000
-"""How many are remembered after they were delivered or given up."""
+SETTLED_MAX: Final = 50_000
+"""How many are remembered after they were delivered or given up, in 2.5 kB of memory each."""
 
 ATTEMPTS_MAX: Final = 50
 """How many attempts of one notification are remembered: Apple's six, and what was sent again by hand."""
@@ -46,45 +51,9 @@ READ_TIMEOUT_S: Final = 10.0
 ANSWER_BYTES_MAX: Final = 65_536
 ANSWER_BYTES_SHOWN: Final = 500
 
-NotificationState = Literal["pending", "delivered", "dropped", "exhausted"]
-AttemptResult = Literal["SUCCESS", "UNSUCCESSFUL_HTTP_RESPONSE_CODE", "TIMED_OUT", "NO_RESPONSE"]
-
 
 class SenderUnavailable(SimulatorError):
     """Too many notifications are waiting, because their receiver does not take them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One post and what came of it, in the words of Apple's sendAttemptResult. `answer` is how its body begins."""
-
-    at: datetime
-    result: AttemptResult
-    http_status: int | None
-    answer: str
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """A notification and its fate. A TEST is about no transaction; `next_attempt_at` is None when none is planned."""
-
-    id: UUID
-    type: NotificationType
-    subtype: Subtype | None
-    bundle_id: str
-    transaction_id: TransactionId | None
-    environment: Environment
-    signed_payload: str
-    created_at: datetime
-    state: NotificationState = "pending"
-    attempts: tuple[Attempt, ...] = ()
-    retries: int = 0
-    next_attempt_at: datetime | None = None
-
-    @property
-    def settled(self) -> bool:
-        return self.state != "pending"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,15 +86,14 @@ class NotificationSender:
         self._clock = clock
         self._faults = faults
         self._retry_after_s = tuple(hours * 3600 / retry_compression for hours in RETRY_AFTER_H)
-        self._pending_max, self._settled_max, self._room_timeout_s = pending_max, settled_max, room_timeout_s
+        self._pending_max, self._room_timeout_s = pending_max, room_timeout_s
         self._lock = threading.Lock()
         self._job_planned, self._job_taken = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = False
         self._numbers = itertools.count()
         # A heap. Every pending notification has a scheduled job in it, or in a thread's hands.
         self._jobs: list[_Job] = []
-        self._notifications: dict[UUID, Notification] = {}  # oldest first
-        self._settled: deque[UUID] = deque()  # in the order of their settling
+        self._log = NotificationLog(settled_max=settled_max)
         self._threads = [threading.Thread(target=self._work, name=f"notify-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -145,9 +113,11 @@ class NotificationSender:
         """
         journey = self._faults.draw_journey()
         with self._lock:
-            self._notifications[notification.id] = notification
+            now = self._clock.now()
+            self._log.add(notification, now=now)
             if journey.dropped:
-                self._settle(notification, "dropped")
+                lost = Attempt(now, "NO_RESPONSE", http_status=None, answer="", duration_ms=0)
+                self._settle(replace(notification, attempts=(lost,)), "dropped")
                 return
             for copy in range(journey.copies):
                 self._plan(notification.id, in_s=journey.hold_s, scheduled=copy == 0)
@@ -156,35 +126,27 @@ class NotificationSender:
         """Posts it once more, at once, the same as it was. Raises NotificationUnknown and SenderUnavailable."""
         self.wait_for_room()
         with self._lock:
-            notification = self._get(notification_id)
+            notification = self._log.get(notification_id)
             self._plan(notification_id, in_s=0, scheduled=False)
             return notification
 
     def get(self, notification_id: UUID) -> Notification:
         """Raises NotificationUnknown."""
         with self._lock:
-            return self._get(notification_id)
+            return self._log.get(notification_id)
 
     def newest(self, *, limit: int, after: UUID | None, transaction_id: TransactionId | None) -> Sequence[Notification]:
         """At most `limit`, newest first, starting behind `after`. Raises NotificationUnknown when that is not known."""
         with self._lock:
-            if after is not None:
-                self._get(after)
-            newest_first = reversed(self._notifications.values())
-            older = newest_first if after is None else _behind(newest_first, after)
-            wanted = (each for each in older if transaction_id in (None, each.transaction_id))
-            return list(itertools.islice(wanted, limit))
+            return self._log.newest(
+                limit=limit, after=after, wanted=lambda each: transaction_id in (None, each.transaction_id)
+            )
 
-    def oldest(
-        self, *, limit: int, after: UUID | None, wanted: Callable[[Notification], bool]
-    ) -> Sequence[Notification]:
-        """At most `limit` of the wanted, oldest first, starting behind `after`. Raises NotificationUnknown."""
+    def oldest(self, *, limit: int, after: UUID | None, since: datetime, wanted: Wanted) -> Sequence[Notification]:
+        """At most `limit` of the wanted, oldest first, starting behind `after`; of those that were sent before `since`
+        none. Raises NotificationUnknown."""
         with self._lock:
-            if after is not None:
-                self._get(after)
-            all_of_them = iter(self._notifications.values())
-            newer = all_of_them if after is None else _behind(all_of_them, after)
-            return list(itertools.islice(filter(wanted, newer), limit))
+            return self._log.oldest(limit=limit, after=after, since=since, wanted=wanted)
 
     def close(self) -> None:
         """Ends the threads; an attempt that is under way is finished first."""
@@ -215,7 +177,7 @@ class NotificationSender:
 
     def _run(self, job: _Job, session: requests.Session) -> None:
         with self._lock:
-            notification = self._notifications.get(job.notification_id)
+            notification = self._log.find(job.notification_id)
         if notification is None or (job.scheduled and notification.settled):
             return  # a resend has delivered it meanwhile
         attempt = self._post(notification, session)
@@ -232,12 +194,6 @@ class NotificationSender:
     def _has_room(self) -> bool:
         return len(self._jobs) < self._pending_max
 
-    def _get(self, notification_id: UUID) -> Notification:
-        found = self._notifications.get(notification_id)
-        if found is None:
-            raise NotificationUnknown(f"there is no notification {notification_id}")
-        return found
-
     def _plan(self, notification_id: UUID, *, in_s: float, scheduled: bool) -> None:
         due_s = self._clock.monotonic() + in_s
         heapq.heappush(self._jobs, _Job(due_s, next(self._numbers), notification_id, scheduled))
@@ -245,7 +201,7 @@ class NotificationSender:
 
     def _note(self, job: _Job, attempt: Attempt) -> None:
         """Writes the attempt down and decides what follows from it."""
-        before = self._notifications.get(job.notification_id)
+        before = self._log.find(job.notification_id)
         if before is None:
             return
         after = replace(before, attempts=(*before.attempts, attempt)[-ATTEMPTS_MAX:])
@@ -254,31 +210,24 @@ class NotificationSender:
         elif job.scheduled and not before.settled:
             self._retry_or_give_up(after)
         else:
-            self._notifications[after.id] = after
+            self._log.change(after)
 
     def _retry_or_give_up(self, notification: Notification) -> None:
         if notification.environment == "sandbox" or notification.retries == len(self._retry_after_s):
             self._settle(notification, "exhausted")
             return
         in_s = self._retry_after_s[notification.retries]
-        self._notifications[notification.id] = replace(
-            notification,
-            retries=notification.retries + 1,
-            next_attempt_at=self._clock.now() + timedelta(seconds=in_s),
+        self._log.change(
+            replace(
+                notification,
+                retries=notification.retries + 1,
+                next_attempt_at=self._clock.now() + timedelta(seconds=in_s),
+            )
         )
         self._plan(notification.id, in_s=in_s, scheduled=True)
 
     def _settle(self, notification: Notification, state: NotificationState) -> None:
-        self._notifications[notification.id] = replace(notification, state=state, next_attempt_at=None)
-        if not notification.settled:
-            self._settled.append(notification.id)
-        if len(self._settled) > self._settled_max:
-            del self._notifications[self._settled.popleft()]
-
-
-def _behind(notifications: Iterator[Notification], after: UUID) -> Iterator[Notification]:
-    """Those that follow the one named."""
-    return itertools.islice(itertools.dropwhile(lambda each: each.id != after, notifications), 1, None)
+        self._log.change(replace(notification, state=state, next_attempt_at=None))
 
 
 def _post(session: requests.Session, url: str, signed_payload: str) -> tuple[AttemptResult, int | None, str]:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -25,7 +25,15 @@ from shared.clock import to_unix_ms
 from shared.events import Environment
 from simulator.certificates import Authority
 from simulator.domain import Customer, Transaction
-from simulator.payloads import ENVIRONMENT_NAMES, auto_renew_status, ownership
+from simulator.payloads import (
+    ENVIRONMENT_NAMES,
+    PRICE_INCREASE_STATUSES,
+    auto_renew_status,
+    expiration_intent,
+    ownership,
+)
+from simulator.sales import Holdings
+from simulator.subscriptions import Subscription
 
 Answer = dict[str, Any]
 
@@ -122,34 +130,35 @@ def refusal(status: int, *, environment: Environment, retryable: bool = False) -
 def valid_answer(
     receipt: Receipt,
     *,
-    held: Sequence[Transaction],
-    everything: Sequence[Transaction],
+    holdings: Holdings,
     latest_receipt: Callable[[], str],
     exclude_old: bool,
     now: datetime,
 ) -> Answer:
     """The answer to a receipt that is good.
 
-    `held` are the receipt's transactions and `everything` all of the customer's, both as they are now, oldest first.
-    Apple: the `latest…` and `pending…` fields are there only when the receipt holds auto-renewable subscriptions.
+    `holdings` are all of the customer's as they are now, the receipt's own transactions among them. Apple: the
+    `latest…` and `pending…` fields are there only when the receipt holds auto-renewable subscriptions.
     """
     environment = receipt.customer.environment
     answer: Answer = {
         "environment": ENVIRONMENT_NAMES[environment],
-        "receipt": _receipt_fields(receipt, held, now=now),
+        "receipt": _receipt_fields(receipt, holdings.transactions, now=now),
         "status": int(Status.VALID),
     }
-    subscriptions = [transaction for transaction in everything if transaction.renews]
-    if subscriptions:
+    if holdings.subscriptions:
+        everything = holdings.transactions
         latest = _newest_of_each(everything) if exclude_old else everything
         answer["latest_receipt"] = latest_receipt()
         answer["latest_receipt_info"] = [_latest_row(row) for row in reversed(latest) if row.in_receipt()]
-        answer["pending_renewal_info"] = [_renewal_row(row) for row in _newest_of_each(subscriptions)]
+        answer["pending_renewal_info"] = [_renewal_row(each) for each in holdings.subscriptions]
     return answer
 
 
-def _receipt_fields(receipt: Receipt, held: Iterable[Transaction], *, now: datetime) -> Answer:
+def _receipt_fields(receipt: Receipt, everything: Iterable[Transaction], *, now: datetime) -> Answer:
     environment = receipt.customer.environment
+    ids = {each.transaction_id for each in receipt.transactions}
+    held = [each for each in everything if each.transaction_id in ids]
     app_item_id = (receipt.customer.app_apple_id or 0) if environment == "production" else 0  # Apple: 0 in the sandbox
     return {
         "receipt_type": _RECEIPT_TYPES[environment],
@@ -169,6 +178,7 @@ def _receipt_fields(receipt: Receipt, held: Iterable[Transaction], *, now: datet
 
 def _row(transaction: Transaction) -> Answer:
     """One entry of `in_app`: every number and every flag is a string."""
+    offer = transaction.offer
     row: Answer = {
         "quantity": str(transaction.quantity),
         "product_id": transaction.product_id,
@@ -176,11 +186,14 @@ def _row(transaction: Transaction) -> Answer:
         "original_transaction_id": transaction.original_transaction_id,
         **_dates("purchase_date", transaction.purchased_at),
         **_dates("original_purchase_date", transaction.original_purchased_at),
-        "is_trial_period": "false",
+        "is_trial_period": _flag(offer is not None and offer.discount == "free_trial"),
         "in_app_ownership_type": ownership(transaction),
     }
     if transaction.expires_at is not None:
-        row |= _dates("expires_date", transaction.expires_at) | {"is_in_intro_offer_period": "false"}
+        intro = offer is not None and offer.type == "introductory" and offer.discount != "free_trial"
+        row |= _dates("expires_date", transaction.expires_at) | {"is_in_intro_offer_period": _flag(intro)}
+    if offer is not None and offer.type in ("promotional", "win_back"):
+        row["promotional_offer_id"] = offer.identifier
     if transaction.web_order_line_item_id is not None:
         row["web_order_line_item_id"] = transaction.web_order_line_item_id
     if transaction.revocation is not None:
@@ -195,16 +208,39 @@ def _latest_row(transaction: Transaction) -> Answer:
         row["app_account_token"] = transaction.app_account_token
     if transaction.group is not None:
         row["subscription_group_identifier"] = transaction.group
+    if transaction.offer is not None and transaction.offer.type == "offer_code":
+        row["offer_code_ref_name"] = transaction.offer.identifier
+    if transaction.upgraded:
+        row["is_upgraded"] = "true"  # Apple: present only when it is true
     return row
 
 
-def _renewal_row(transaction: Transaction) -> Answer:
-    return {
-        "auto_renew_product_id": transaction.product_id,
-        "product_id": transaction.product_id,
-        "original_transaction_id": transaction.original_transaction_id,
-        "auto_renew_status": str(auto_renew_status(transaction)),
+def _renewal_row(subscription: Subscription) -> Answer:
+    """One entry of `pending_renewal_info`: every number is a string."""
+    row: Answer = {
+        "auto_renew_product_id": subscription.renews_as,
+        "product_id": subscription.period.product_id,
+        "original_transaction_id": subscription.id,
+        "auto_renew_status": str(auto_renew_status(subscription)),
     }
+    intent = expiration_intent(subscription)
+    if intent is not None:
+        row["expiration_intent"] = str(intent)
+    if intent is not None or subscription.billing != "ok":
+        row["is_in_billing_retry_period"] = str(int(subscription.billing != "ok"))
+    if subscription.grace_until is not None:
+        row |= _dates("grace_period_expires_date", subscription.grace_until)
+    if subscription.price_increase is not None:
+        status = str(PRICE_INCREASE_STATUSES[subscription.price_increase])
+        row |= {"price_consent_status": status, "price_increase_status": status}
+    offer = subscription.renewal_offer
+    if offer is not None:
+        row["offer_code_ref_name" if offer.type == "offer_code" else "promotional_offer_id"] = offer.identifier
+    return row
+
+
+def _flag(is_so: bool) -> str:
+    return "true" if is_so else "false"
 
 
 def _newest_of_each(transactions: Iterable[Transaction]) -> list[Transaction]:

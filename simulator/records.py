@@ -15,20 +15,15 @@ from uuid import UUID
 from shared.apps import App
 from shared.clock import Clock, to_unix_ms
 from shared.events import Environment, ProductType
-from shared.ids import IdSource, TransactionId
+from shared.ids import TransactionId
 from simulator.api_errors import ApiError, ApiRefused
 from simulator.domain import NotificationUnknown, Transaction, TransactionUnknown
-from simulator.notifications import Notification
-from simulator.payloads import (
-    SubscriptionStatus,
-    app_notification_payload,
-    ownership,
-    renewal_payload,
-    subscription_status,
-    transaction_payload,
-)
+from simulator.notification_log import Notification, Wanted
+from simulator.payloads import ownership, renewal_payload, transaction_payload
 from simulator.signing import Signer
 from simulator.state import State, whole_ms
+from simulator.subscriptions import Status, Subscription
+from simulator.telling import AppAddress, Teller
 
 PAGE: Final = 20
 """Apple: how many transactions, or notifications, an answer holds at most."""
@@ -40,13 +35,8 @@ HISTORY_MAX: Final[dict[Environment, timedelta]] = {
 """Apple, Get Notification History: how far back a question may go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An app, at one of the two addresses: it sees its own customers, and of them those of that environment."""
-
-    bundle_id: str
-    app_apple_id: int | None
-    environment: Environment
+Caller = AppAddress
+"""An app, at one of the two addresses: it sees its own customers, and of them those of that environment."""
 
 
 def caller_of(app: App, environment: Environment) -> Caller:
@@ -95,12 +85,12 @@ class TransactionPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class LastTransaction:
     """The newest transaction of a subscription, signed, and what it and its renewal say."""
 
     group: str
     original_transaction_id: TransactionId
-    status: SubscriptionStatus
+    status: Status
     signed_transaction: str
     signed_renewal: str
 
@@ -120,19 +110,11 @@ class NotificationFilter:
 class NotificationLog(Protocol):
     """What is needed of whoever posts the notifications."""
 
-    def wait_for_room(self) -> None:
-        """Raises SenderUnavailable when too many are waiting."""
-        ...
-
-    def send(self, notification: Notification) -> None: ...
-
     def get(self, notification_id: UUID) -> Notification:
         """Raises NotificationUnknown."""
         ...
 
-    def oldest(
-        self, *, limit: int, after: UUID | None, wanted: Callable[[Notification], bool]
-    ) -> Sequence[Notification]:
+    def oldest(self, *, limit: int, after: UUID | None, since: datetime, wanted: Wanted) -> Sequence[Notification]:
         """Raises NotificationUnknown when `after` is not known."""
         ...
 
@@ -141,10 +123,10 @@ class Records:
     """The store's records, for those who have a token. Thread-safe."""
 
     def __init__(
-        self, *, state: State, signer: Signer, notifications: NotificationLog, clock: Clock, ids: IdSource
+        self, *, state: State, signer: Signer, notifications: NotificationLog, teller: Teller, clock: Clock
     ) -> None:
-        self._state, self._signer, self._notifications = state, signer, notifications
-        self._clock, self._ids = clock, ids
+        self._state, self._signer, self._notifications, self._teller = state, signer, notifications, teller
+        self._clock = clock
 
     # ---- transactions -------------------------------------------------------------------------------------------
 
@@ -176,13 +158,11 @@ class Records:
 
     def subscriptions(
         self, caller: Caller, transaction_id: TransactionId, *, statuses: frozenset[int]
-    ) -> list[Subscription]:
+    ) -> list[LastTransaction]:
         """The customer's subscriptions, sorted by group; of these `statuses`, or all. Raises ApiRefused."""
         now = whole_ms(self._clock.now())
-        newest = {
-            each.original_transaction_id: each for each in self._of_customer(caller, transaction_id) if each.renews
-        }
-        found = [self._subscription(each, now) for each in newest.values()]
+        customer = self._own(caller, transaction_id).customer
+        found = [self._last(each, now) for each in self._state.holdings(customer).subscriptions]
         return sorted(
             (each for each in found if not statuses or each.status in statuses),
             key=lambda each: (each.group, each.original_transaction_id),
@@ -221,13 +201,14 @@ class Records:
             has_more=len(in_order) > PAGE,
         )
 
-    def _subscription(self, newest: Transaction, now: datetime) -> Subscription:
-        return Subscription(
-            group=newest.group or "",
-            original_transaction_id=newest.original_transaction_id,
-            status=subscription_status(newest, now),
-            signed_transaction=self._signed(newest, now),
-            signed_renewal=self._signer.sign(renewal_payload(newest, signed_at=max(now, newest.stated_at))),
+    def _last(self, subscription: Subscription, now: datetime) -> LastTransaction:
+        at = max(now, subscription.stated_at)
+        return LastTransaction(
+            group=subscription.period.group or "",
+            original_transaction_id=subscription.id,
+            status=subscription.status(at),
+            signed_transaction=self._signer.sign(transaction_payload(subscription.period, signed_at=at)),
+            signed_renewal=self._signer.sign(renewal_payload(subscription, signed_at=at)),
         )
 
     def _signed(self, transaction: Transaction, now: datetime) -> str:
@@ -246,12 +227,12 @@ class Records:
             raise ApiRefused(ApiError.START_DATE_TOO_FAR_IN_PAST)
         takes = self._takes(caller, wanted)
         try:
-            found = self._notifications.oldest(limit=PAGE + 1, after=after, wanted=takes)
+            found = self._notifications.oldest(limit=PAGE + 1, after=after, since=wanted.start, wanted=takes)
         except NotificationUnknown as error:
             raise ApiRefused(ApiError.PAGINATION_TOKEN_EXPIRED) from error
         return found[:PAGE], len(found) > PAGE
 
-    def _takes(self, caller: Caller, wanted: NotificationFilter) -> Callable[[Notification], bool]:
+    def _takes(self, caller: Caller, wanted: NotificationFilter) -> Wanted:
         customers = None if wanted.transaction_id is None else self._customers_ids(caller, wanted.transaction_id)
 
         def takes(notification: Notification) -> bool:
@@ -272,27 +253,8 @@ class Records:
 
     def send_test(self, caller: Caller) -> Notification:
         """Sends a TEST to the app's server. Raises SenderUnavailable."""
-        self._notifications.wait_for_room()
-        notification_id, now = self._ids.uuid(), self._clock.now()
-        payload = app_notification_payload(
-            bundle_id=caller.bundle_id,
-            app_apple_id=caller.app_apple_id,
-            environment=caller.environment,
-            notification_id=notification_id,
-            signed_at=now,
-        )
-        sent = Notification(
-            id=notification_id,
-            type="TEST",
-            subtype=None,
-            bundle_id=caller.bundle_id,
-            transaction_id=None,
-            environment=caller.environment,
-            signed_payload=self._signer.sign(payload),
-            created_at=now,
-        )
-        self._notifications.send(sent)
-        return sent
+        self._teller.wait_for_room()
+        return self._teller.tell_test(caller)
 
     def test(self, caller: Caller, notification_id: UUID) -> Notification:
         """The TEST that was sent, once it was tried. Raises ApiRefused."""

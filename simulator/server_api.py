@@ -34,10 +34,11 @@ from simulator.api_queries import (
     test_token,
 )
 from simulator.faults import FaultBoard, Mishap
-from simulator.notifications import Notification, SenderUnavailable
+from simulator.notification_log import Notification
+from simulator.notifications import SenderUnavailable
 from simulator.payloads import ENVIRONMENT_NAMES
 from simulator.rates import RateLimits
-from simulator.records import Caller, Records, Subscription, TransactionPage, caller_of
+from simulator.records import Caller, LastTransaction, Records, TransactionPage, caller_of
 from simulator.tokens import TokenCheck, TokenRefused
 from simulator.transport import hold_back, json_answer
 
@@ -224,7 +225,7 @@ def _page_view(page: TransactionPage) -> Json:
     }
 
 
-def _group_view(group: str, members: list[Subscription]) -> Json:
+def _group_view(group: str, members: list[LastTransaction]) -> Json:
     return {
         "subscriptionGroupIdentifier": group,
         "lastTransactions": [

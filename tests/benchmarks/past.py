@@ -308,11 +308,12 @@ select transfer_id, {app}, 'production', kind, case when kind <> 'spend' then 'a
 _STORE_TRANSACTIONS = """
 insert into ledger.store_transaction (app, store, environment, transaction_id, state, user_id, purchase_id, due,
                                       granted, refunded_milli, sequence, revoked_signed_at, product_id,
-                                      purchased_at, lots)
+                                      purchased_at, stated_as, lots)
 select {app}, 'apple', 'production', bought.transaction_id, 'granted', bought.user_id, bought.subject,
        jsonb_build_object({currency}::text, 100), jsonb_build_object({currency}::text, 100),
        case when refund.number is null then 0 else 100000 end, (refund.number is not null)::int, refund.moment,
-       {product}, bought.moment, jsonb_build_object({currency}::text, jsonb_build_array(bought.place + 1))
+       {product}, bought.moment, bought.transaction_id,
+       jsonb_build_object({currency}::text, jsonb_build_array(bought.place + 1))
   from past.step bought left join past.step refund
        on refund.kind = 'refund' and refund.subject = bought.subject
  where bought.kind = 'purchase';

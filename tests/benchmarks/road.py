@@ -28,7 +28,7 @@ import psycopg2
 from shared.apps import load_apps
 from shared.catalog import load_catalog
 from simulator.app import build
-from simulator.storefront import Statement
+from simulator.telling import Statement
 from tests.benchmarks.load import Measured, render, run
 from tests.support.stack import wait_until
 from tests.support.system import System, client, running_system
@@ -38,6 +38,7 @@ WORKERS = (
     "verifier",
     "verifier-store",
     "verifier-lookups",
+    "reconciler",
     "ledger",
     "ledger-scheduler",
     "notifier",

@@ -9,7 +9,7 @@ import pytest
 from tests.support.system import System, running_system
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system() -> Iterator[System]:
     with running_system() as running:
         yield running

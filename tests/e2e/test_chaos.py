@@ -32,6 +32,7 @@ KILLED = (
     "verifier",
     "verifier-store",
     "verifier-lookups",
+    "reconciler",
     "ledger",
     "ledger-scheduler",
     "ledger-api",

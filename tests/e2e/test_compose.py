@@ -34,6 +34,7 @@ RESTARTED = [
     "verifier",
     "verifier-store",
     "verifier-lookups",
+    "reconciler",
     "ledger",
     "ledger-scheduler",
     "ledger-api",

@@ -413,8 +413,3 @@ def test_what_is_not_there_is_a_problem_too(client: FlaskClient, method: str, pa
 
 def test_it_says_that_it_is_well(client: FlaskClient) -> None:
     assert client.get("/healthz").get_json() == {"status": "ok"}
-
-
-def test_subscriptions_cannot_be_driven_by_hand_yet(client: FlaskClient) -> None:
-    original = buy(client, product_id=MONTHLY)["original_transaction_id"]
-    assert client.post(f"/_sim/subscriptions/{original}/renew").status_code == 404

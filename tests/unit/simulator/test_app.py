@@ -12,6 +12,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from structlog.testing import LogCapture
 
 from shared.settings import read
+from simulator.agenda import Setting
 from simulator.app import Simulator, build, build_from, create_app
 from simulator.certificates import root_file
 from simulator.settings import SimulatorSettings
@@ -81,6 +82,8 @@ def started(data_dir: Path) -> closing[Simulator]:
         ("PURSER_SIMULATOR_PORT", "70000"),
         ("PURSER_DATA_DIR", "/dev/null/purser"),
         ("PURSER_SIMULATOR_URL", "here"),
+        ("PURSER_SIMULATOR_MONTH_S", "0"),
+        ("PURSER_SIMULATOR_NOTIFICATIONS_KEPT", "0"),
     ],
 )
 def test_a_bad_setting_ends_the_process_with_a_sentence_that_names_it(
@@ -91,6 +94,16 @@ def test_a_bad_setting_ends_the_process_with_a_sentence_that_names_it(
         create_app()
     assert ended.value.code == 2
     assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "running"), [(None, False), ("60", True)])
+def test_subscriptions_live_by_themselves_when_a_month_is_given(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, running: bool
+) -> None:
+    if given is not None:
+        monkeypatch.setenv("PURSER_SIMULATOR_MONTH_S", given)
+    with closing(build_from(read(SimulatorSettings))) as simulator:
+        assert simulator.agenda.setting == Setting(month_s=60 if running else None, running=running)
 
 
 def test_a_missing_catalogue_is_named(

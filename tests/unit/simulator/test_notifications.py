@@ -16,7 +16,8 @@ from shared.ids import TransactionId
 from simulator.certificates import Authority
 from simulator.domain import NotificationUnknown
 from simulator.faults import FaultBoard, Faults, NotificationFaults
-from simulator.notifications import Notification, NotificationSender, SenderUnavailable
+from simulator.notification_log import Notification
+from simulator.notifications import NotificationSender, SenderUnavailable
 from simulator.signing import Signer
 from tests.support.notification_receiver import receiver
 from tests.support.seeded import seeded_ids
@@ -276,11 +277,15 @@ def test_the_oldest_come_first_and_only_those_that_are_wanted(make: Maker) -> No
     with receiver() as hook, sending(hook.url) as sender:
         for notification in made:
             sender.send(notification)
-        first = sender.oldest(limit=2, after=None, wanted=lambda each: each.transaction_id == "1")
-        rest = sender.oldest(limit=9, after=first[-1].id, wanted=lambda each: each.transaction_id == "1")
+        first = sender.oldest(
+            limit=2, after=None, since=made[0].created_at, wanted=lambda each: each.transaction_id == "1"
+        )
+        rest = sender.oldest(
+            limit=9, after=first[-1].id, since=made[0].created_at, wanted=lambda each: each.transaction_id == "1"
+        )
         assert [each.id for each in (*first, *rest)] == [made[1].id, made[3].id, made[5].id]
         with pytest.raises(NotificationUnknown):
-            sender.oldest(limit=1, after=UUID(int=99), wanted=lambda _: True)
+            sender.oldest(limit=1, after=UUID(int=99), since=made[0].created_at, wanted=lambda _: True)
 
 
 def test_an_unknown_notification_cannot_be_sent_again() -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from shared.clock import to_unix_ms
 from shared.events import Environment
+from simulator import choices, lives
 from simulator.certificates import Authority, create
+from simulator.domain import Offer
+from simulator.lengths import WEEK
 from simulator.receipts import Receipt, ReceiptSeal
 from simulator.state import whole_ms
 from tests.support.shop import (
@@ -21,6 +24,7 @@ from tests.support.shop import (
     SEASON,
     SHARED_SECRET,
     START,
+    YEARLY,
     Shop,
     open_shop,
 )
@@ -84,6 +88,60 @@ def test_a_subscription_brings_the_latest_and_the_pending_fields(shop: Shop) -> 
         }
     ]
     assert ids_in_receipt(ask(shop, answer["latest_receipt"])) == [bought.transaction.transaction_id]
+
+
+@pytest.mark.parametrize(
+    ("offer", "fields"),
+    [
+        (Offer("introductory", "free_trial", WEEK), {"is_trial_period": "true"}),
+        (Offer("introductory", "pay_as_you_go", WEEK), {"is_in_intro_offer_period": "true"}),
+        (Offer("offer_code", "free_trial", WEEK, "x"), {"is_trial_period": "true", "offer_code_ref_name": "x"}),
+        (Offer("win_back", "pay_up_front", WEEK, "x"), {"promotional_offer_id": "x"}),
+    ],
+)
+def test_a_row_says_what_its_period_was_sold_under(shop: Shop, offer: Offer, fields: dict[str, str]) -> None:
+    (row,) = ask(shop, shop.store.buy(product_id=MONTHLY, offer=offer).receipt)["latest_receipt_info"]
+    nothing = {"is_trial_period": "false", "is_in_intro_offer_period": "false"}
+    told = {name: row[name] for name in (*nothing, "offer_code_ref_name", "promotional_offer_id") if name in row}
+    assert told == nothing | fields
+
+
+def test_the_next_renewal_of_one_that_is_unpaid_is_pending_with_its_grace_period(shop: Shop) -> None:
+    bought = shop.store.buy(product_id=MONTHLY)
+    original = bought.transaction.original_transaction_id
+    shop.subscribers.fail_billing(original, grace=True)
+    (pending,) = ask(shop, bought.receipt)["pending_renewal_info"]
+    assert (pending["is_in_billing_retry_period"], "expiration_intent" in pending) == ("1", False)
+    grace_until = shop.state.subscription(original).grace_until
+    assert grace_until is not None
+    assert pending["grace_period_expires_date_ms"] == str(to_unix_ms(grace_until))
+    shop.subscribers.befall(original, lives.end_grace)
+    shop.subscribers.befall(original, lives.expire)
+    (over,) = ask(shop, bought.receipt)["pending_renewal_info"]
+    told = (over["auto_renew_status"], over["expiration_intent"], over["is_in_billing_retry_period"])
+    assert told == ("0", "2", "0")
+
+
+def test_a_price_increase_and_an_offer_of_the_next_renewal_are_pending(shop: Shop) -> None:
+    bought = shop.store.buy(product_id=MONTHLY)
+    original = bought.transaction.original_transaction_id
+    shop.subscribers.befall(original, lambda it, moment: lives.increase_price(it, moment, accepted=False))
+    (pending,) = ask(shop, bought.receipt)["pending_renewal_info"]
+    assert (pending["price_consent_status"], pending["price_increase_status"]) == ("0", "0")
+    code = Offer("offer_code", "pay_as_you_go", WEEK, "half")
+    shop.subscribers.befall_with_product(
+        original, lambda it, moment, *, to: choices.redeem_offer(it, moment, offer=code, to=to, effect=None)
+    )
+    (pending,) = ask(shop, bought.receipt)["pending_renewal_info"]
+    assert pending["offer_code_ref_name"] == "half"
+
+
+def test_what_was_left_for_something_better_says_so(shop: Shop) -> None:
+    bought = shop.store.buy(product_id=MONTHLY)
+    original = bought.transaction.original_transaction_id
+    shop.subscribers.befall_with_product(original, choices.upgrade, product_id=YEARLY)
+    rows = ask(shop, bought.receipt)["latest_receipt_info"]
+    assert [(row["product_id"], row.get("is_upgraded")) for row in rows] == [(YEARLY, None), (MONTHLY, "true")]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from shared.events import Environment
 from simulator.api_errors import ApiError, ApiRefused
-from simulator.notifications import Notification
+from simulator.notification_log import Notification
 from simulator.records import Caller, HistoryFilter, NotificationFilter
 from tests.support.shop import APP_APPLE_ID, BUNDLE_ID, GEMS, MONTHLY, START, Shop, claims
 

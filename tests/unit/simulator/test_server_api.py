@@ -30,7 +30,7 @@ from shared.clock import SystemClock, to_unix_ms
 from shared.events import Environment
 from shared.ids import TransactionId
 from simulator.app import Simulator, build, serve
-from simulator.storefront import Statement
+from simulator.telling import Statement
 from tests.support.notification_receiver import Receiver, receiver
 from tests.support.served import served
 from tests.support.shop import (
@@ -381,7 +381,8 @@ def test_what_did_not_arrive_is_among_the_failures_with_what_came_of_each_attemp
     page = api.client().get_notification_history(None, history_request(onlyFailures=True))
     (failure,) = page.notificationHistory or []
     assert claims(failure.signedPayload or "")["notificationUUID"] == str(lost)
-    assert failure.sendAttempts == []
+    (attempt,) = failure.sendAttempts or []
+    assert attempt.sendAttemptResult is SendAttemptResult.NO_RESPONSE
 
 
 @pytest.mark.parametrize(

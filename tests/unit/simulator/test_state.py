@@ -13,6 +13,7 @@ from simulator import state
 from simulator.certificates import Authority
 from simulator.domain import StateConflict, TransactionUnknown, refunded
 from simulator.state import State, TransactionNumbers
+from simulator.subscriptions import Step
 from tests.support.shop import GEMS, START, Shop, open_shop
 
 
@@ -58,7 +59,8 @@ def test_a_change_that_is_refused_changes_nothing(shop: Shop) -> None:
     before = shop.state.get(bought.transaction_id)
     with pytest.raises(StateConflict):
         shop.state.change(
-            bought.transaction_id, lambda each, now: refunded(each, percentage_milli=1, reason=0, now=now)
+            bought.transaction_id,
+            lambda each, _subscription, at: Step(refunded(each, percentage_milli=1, reason=0, now=at), None),
         )
     assert shop.state.get(bought.transaction_id) == before
 

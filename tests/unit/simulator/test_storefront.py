@@ -10,7 +10,8 @@ from shared.events import ProductType
 from shared.ids import TransactionId
 from simulator.domain import FieldInvalid, StateConflict, TransactionUnknown
 from simulator.notifications import SenderUnavailable
-from simulator.storefront import AppStore, Statement
+from simulator.storefront import AppStore
+from simulator.telling import Statement
 from tests.support.shop import ADFREE, GEMS, MONTHLY, SEASON, YEARLY, Shop, claims
 
 A_MONTH_S = 32 * 86_400
