@@ -21,7 +21,7 @@ from deploy.errors import DataInvalid
 from deploy.postgres import PostgresServer, prepare_postgres
 from deploy.supervisor import Ready
 from tests.support.processes import processes_naming
-from tests.support.stack import Servers, child_environment, reachable_directory, running_servers, wait_until
+from tests.support.stack import PASSWORD, Servers, child_environment, reachable_directory, running_servers, wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL another account")
 
@@ -98,9 +98,9 @@ def test_neither_password_is_in_the_list_of_processes_nor_right_for_everybody(di
     with running_servers(directory) as servers:
         for name in ("postgres", "redis"):
             command_line = " ".join(psutil.Process(pid_of(servers, name)).cmdline())
-            assert "test" not in command_line.replace(str(directory), "")
+            assert PASSWORD not in command_line
         with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-            execute(servers.postgres.url().replace(":test@", ":wrong@"), "select 1")
+            execute(servers.postgres.url().replace(f":{PASSWORD}@", ":wrong@"), "select 1")
         with pytest.raises(RedisError, match="authenticated"):
             Redis(port=servers.redis.port).ping()
 
