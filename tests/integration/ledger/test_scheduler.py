@@ -131,7 +131,7 @@ def test_what_ends_without_a_word_of_the_store_is_told_within_seconds(
         wait_until(lambda: one(own, f"select count(*) {ENDED}") == 3, what="all entitlements to end")
         wait_until(lambda: one(own, f"select count(*) {EXPIRED}") == 1, what="the subscription to expire")
     told_at = f"select max(recorded_at) {ENDED} and (payload ->> 'until')::timestamptz = '{NOW + ends}'"
-    assert NOW + ends <= one(own, told_at) < NOW + ends + timedelta(seconds=10)
+    assert NOW + ends <= one(own, told_at) < NOW + ends + timedelta(seconds=60)
     assert one(own, "select original_transaction_id from ledger.subscription where due_at < now()") == "3"
 
 
@@ -151,7 +151,7 @@ def test_of_a_thousand_that_end_at_once_two_schedulers_tell_each_once_and_soon(
         wait_until(lambda: one(own, DUE) == 0, what="nothing more to be due")
     for ended in (ENDED, EXPIRED):
         assert one(own, f"select array[count(*), count(distinct subject)] {ended}") == [1_000, 1_000]
-        assert one(own, f"select max(recorded_at) {ended}") < NOW + ends + timedelta(seconds=30)
+        assert one(own, f"select max(recorded_at) {ended}") < NOW + ends + timedelta(seconds=60)
     assert audited(partial(transact, own)).clean
 
 
