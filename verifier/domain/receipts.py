@@ -144,6 +144,7 @@ class _Row(msgspec.Struct, frozen=True):
     cancellation_date: str | None = None
     cancellation_date_ms: UnixMs | None = None
     cancellation_reason: Int32 | None = None
+    is_upgraded: bool | None = None
     app_account_token: str | None = None
     in_app_ownership_type: str = "PURCHASED"
 
@@ -228,8 +229,14 @@ def _read_valid(
         return ReceiptRefused(0, "wrong_environment", "the receipt is neither from production nor from the sandbox")
     if environment != asked:
         return StoreMisconfigured(0, f"the address of the {asked} store is answered by the {environment} store")
-    stated = _Stated(environment, receipt.bundle_id, _or(receipt.request_date_ms, answered_at), product_types)
-    rows = (msgspec.convert(row, _Row, strict=False) for row in (*receipt.in_app, *(answer.latest_receipt_info or ())))
+    rows = [msgspec.convert(row, _Row, strict=False) for row in (*receipt.in_app, *(answer.latest_receipt_info or ()))]
+    stated = _Stated(
+        environment,
+        receipt.bundle_id,
+        _or(receipt.request_date_ms, answered_at),
+        product_types,
+        upgraded=frozenset(TransactionId(row.transaction_id) for row in rows if row.is_upgraded),
+    )
     transactions = _once_each(stated.transaction(row) for row in rows)
     if transactions is None:
         return StoreBusy("the store's answer contradicts itself about a transaction")
@@ -266,12 +273,17 @@ def _bought(statement: AppleTransaction) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Stated:
-    """What a receipt says of all its rows."""
+    """What a receipt says of all its rows.
+
+    `upgraded`: the transactions whose periods an upgrade cut short. Such a row has a cancellation date too, that of the
+    upgrade (Apple: Receipt Fields), and is no refund; in `in_app` it has the date, and does not say why.
+    """
 
     environment: Environment
     bundle_id: str
     signed_at: datetime
     product_types: ProductTypes
+    upgraded: frozenset[TransactionId]
 
     def transaction(self, row: _Row) -> AppleTransaction:
         """Raises msgspec.ValidationError."""
@@ -280,7 +292,7 @@ class _Stated:
             bundle_id=self.bundle_id,
             app_account_token=account_token(row.app_account_token),
             in_app_ownership_type=row.in_app_ownership_type,
-            revocation=_revocation(row, signed_at=self.signed_at),
+            revocation=None if row.transaction_id in self.upgraded else _revocation(row, signed_at=self.signed_at),
         )
 
     def _stated(self, row: _Row) -> StoreTransaction:

@@ -40,8 +40,9 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Label = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00\ud800-\udfff]{0,256}\Z")]
 """Text that a developer chose, or a word of Apple's: whatever a table can hold."""
 
-UnixMs = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799_000)]
-"""UNIX milliseconds up to the year 9999. Xcode writes them as floats."""
+UnixMs = Annotated[float, msgspec.Meta(ge=0, le=253_370_764_799_999)]
+"""UNIX milliseconds up to the year 9998, so that what is counted on from one is within what a datetime holds. Xcode
+writes them as floats."""
 
 PRODUCT_TYPES: Mapping[str, ProductType] = {
     "Consumable": "consumable",

@@ -361,6 +361,16 @@ def test_a_cancellation_counts_less_than_the_refunds_own_notification_which_says
     assert statement.revoked.signed_at < statement.revoked.at < statement.transaction.signed_at
 
 
+def test_an_upgrade_that_ends_a_period_is_no_refund_of_it_in_whichever_list_its_date_stands() -> None:
+    """Apple dates both as cancellations, and only `latest_receipt_info` tells them apart."""
+    ended = row("1", **VIP, cancellation_date_ms="1767312000000", cancellation_reason="0")
+    for in_app in ([ended], []):
+        (statement,) = valid(answer(*in_app, latest_receipt_info=[ended | {"is_upgraded": "true"}])).transactions
+        assert statement.revocation is None
+    (statement,) = valid(answer(latest_receipt_info=[ended | {"is_upgraded": "false"}])).transactions
+    assert statement.revocation is not None
+
+
 @pytest.mark.parametrize("nothing", ["", None])
 def test_an_empty_date_of_cancellation_is_none(nothing: object) -> None:
     (statement,) = valid(answer(row(cancellation_date=nothing))).transactions
@@ -616,7 +626,7 @@ NUMBERS = st.sampled_from(["nan", "-inf", "1e308", "0x1", "1_0", " 1", "٣", "1"
 COLUMNS = (
     *ROW,
     *("expires_date_ms", "web_order_line_item_id", "is_in_intro_offer_period", "promotional_offer_id"),
-    *("cancellation_date", "cancellation_date_ms", "cancellation_reason"),
+    *("cancellation_date", "cancellation_date_ms", "cancellation_reason", "is_upgraded"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -327,6 +327,15 @@ def test_what_is_no_transaction_is_malformed_and_the_reason_quotes_nothing_of_it
     assert rejected.code == "receipt_malformed"
     assert len(rejected.detail) < 200
     assert not any(isinstance(value, str) and len(value) > 1 and value in rejected.detail for value in changes.values())
+
+
+def test_the_last_date_that_is_taken_leaves_room_for_what_is_counted_on_from_it() -> None:
+    """Where a datetime ends, a deadline some days later would be none, and the transaction could never be handled."""
+    last = 253_370_764_799_999
+    period = read(**SUBSCRIPTION | {"expiresDate": last}).transaction.period
+    assert period is not None
+    assert period.expires_at + timedelta(days=365) < datetime.max.replace(tzinfo=UTC)
+    assert isinstance(read_transaction(claims(**SUBSCRIPTION | {"expiresDate": last + 1})), Rejected)
 
 
 JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())
