@@ -47,7 +47,7 @@ class ScriptedMemory:
     """`StoreMemory`: pages of `page_size`, oldest last, since Apple promises no order.
 
     `before_page` is called before each page is given; of `troubles`, each page takes one, if there are any left. With
-    `endless`, each page says that there is another in the same place.
+    `endless`, there are that many places, and each page says that there is another in the next one, round and round.
     """
 
     past: list[Told] = field(default_factory=list)
@@ -57,7 +57,7 @@ class ScriptedMemory:
     asked_about: list[str] = field(default_factory=list)
     before_page: Callable[[], None] = lambda: None
     troubles: list[StoreUnanswered | None] = field(default_factory=list)
-    endless: bool = False
+    endless: int = 0
 
     def told(
         self, *, app: App, environment: Environment, span: Span, only_failures: bool, at: str | None
@@ -67,7 +67,7 @@ class ScriptedMemory:
         if self.troubles and (trouble := self.troubles.pop(0)) is not None:
             raise trouble
         if self.endless:
-            return HistoryPage((), "here")
+            return HistoryPage((), str((int(at or 0) + 1) % self.endless))
         found = [
             each.item
             for each in reversed(self.past)

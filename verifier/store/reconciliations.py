@@ -150,9 +150,10 @@ class PostgresReconciliations:
         self, key: Key, due: DueOrigin, drafts: Sequence[Draft], *, check_at: datetime | None, now: datetime
     ) -> None:
         def settle(connection: Connection) -> None:
+            # First: whoever handles what the store said of it holds it, too, before he writes to its timeline.
+            connection.exec_driver_sql(_CHECKED, _of(key, due, check_at=check_at))
             journal.append(connection, drafts, ids=self._ids)
             _count(connection, key, missed=len(drafts), now=now)
-            connection.exec_driver_sql(_CHECKED, _of(key, due, check_at=check_at))
 
         self._run(settle)
         if drafts:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,12 +25,13 @@ from shared.apps import App, Apps, parse_apps
 from shared.bus import journal
 from shared.clock import SystemClock
 from shared.database import connect_engine, transact
-from shared.events import NotificationReceived, SubscriptionReported
+from shared.events import Draft, NotificationReceived, SubscriptionReported
 from shared.ids import AppId, system_ids
 from shared.jws import JwsVerifier, TrustAnchors, peek_claims
 from shared.notifications import draft_of, notification_of
 from simulator.app import Simulator, build, serve
 from simulator.faults import ApiFaults, Faults, NotificationFaults
+from tests.support.ledger import somebody_waits
 from tests.support.notification_receiver import receiver
 from tests.support.processes import killed_in_the_end
 from tests.support.served import served
@@ -38,9 +40,10 @@ from tests.support.shop import GEMS, MONTHLY, example_catalog
 from tests.support.stack import child_environment, wait_until
 from verifier.app import reconciler_on
 from verifier.domain.reconciliation import DueOrigin, Found, Key
+from verifier.domain.records import OriginKey
 from verifier.handlers.reconciling import Errand, Reconciler, Run
 from verifier.settings import StoreSettings
-from verifier.store import PostgresReconciliations, reconciles_alone
+from verifier.store import PostgresReconciliations, PostgresRecords, reconciles_alone
 
 CLOCK = SystemClock()
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -325,6 +328,28 @@ def test_a_check_in_vain_is_counted_and_put_off_but_what_was_heard_meanwhile_cou
     assert due(site, until=later) == []
     (put_off,) = due(site, until=later + timedelta(minutes=10))
     assert put_off.checks == 1
+
+
+def test_who_finds_what_was_missed_and_who_handles_the_same_never_wait_for_each_other_in_a_circle(
+    site: Site, database: str
+) -> None:
+    """A worker holds the origin of a subscription before it writes to its timeline."""
+    transact(site.engine, lambda connection: put_origin(connection, "1", check_at=NOW))
+    records = site_records(site)
+    records.begin(SUBSCRIPTIONS, now=NOW)
+    (found,) = due(site)
+    said = SubscriptionReported("apple", "production", found.original_transaction_id, 1, "signed")
+    draft = Draft(payload=said, app=GAME, subject="sub_1", user_id=None, occurred_at=NOW, trace_id="0" * 32)
+    owner = connect_engine(database, role=None, pool_size=1, application_name="test-owner")
+    with ThreadPoolExecutor(1) as pool, site.engine.begin() as worker:
+        PostgresRecords(worker).lock_origins([OriginKey(GAME, "apple", "production", found.original_transaction_id)])
+        settling = pool.submit(records.settle_origin, SUBSCRIPTIONS, found, [draft], check_at=None, now=NOW)
+        wait_until(lambda: transact(owner, somebody_waits), what="that the other waits")
+        journal.append(worker, [draft], ids=system_ids())
+        worker.commit()
+        settling.result(timeout=20)
+    owner.dispose()
+    assert read(site, SUBSCRIPTIONS).missed == 1
 
 
 def test_a_subscription_that_the_store_does_not_know_is_asked_about_over_http(site: Site) -> None:

@@ -58,6 +58,7 @@ class Notifications:
 
     def _span(self, run: Run, span: Span, *, app: App, errand: Errand, only_failures: bool) -> bool:
         at: str | None = None
+        seen: set[str] = set()
         while not errand.stopped():
             page = self._memory.told(
                 app=app, environment=run.key.environment, span=span, only_failures=only_failures, at=at
@@ -66,9 +67,9 @@ class Notifications:
             errand.observe(run)
             if page.next is None:
                 return True
-            if page.next == at:
+            if page.next in seen:
                 raise StoreUnanswered("its history goes on, and leads nowhere")
-            at = page.next
+            seen.add(at := page.next)
         return False
 
     def _heal(self, run: Run, items: Sequence[Remembered], *, app: App, counting: bool) -> None:

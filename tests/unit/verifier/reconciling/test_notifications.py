@@ -192,8 +192,10 @@ def test_since_looks_further_back_and_leaves_the_cursor_where_it_was_if_it_would
     assert past.records.read(KEY).cursor_at == past.clock.now()
 
 
-def test_a_history_that_leads_nowhere_ends_the_run(past: Scene) -> None:
-    past.memory.endless = True
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("places", [1, 3])
+def test_a_history_that_leads_nowhere_ends_the_run(past: Scene, places: int) -> None:
+    past.memory.endless = places
     assert run(past).error == "its history goes on, and leads nowhere"
 
 
