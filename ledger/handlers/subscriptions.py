@@ -76,13 +76,13 @@ def _statement_of(event: Event[Any]) -> Statement | None:
     match event.payload:
         case SubscriptionChanged(transaction=transaction, revoked=revoked, renewal=renewal):
             return Statement(transaction, revoked, renewal)
-        case PurchaseVerified(transaction=transaction):
-            return Statement(transaction)
-        case RefundReceived(transaction=transaction) as fact:
+        case PurchaseVerified(transaction=transaction, renewal=renewal):
+            return Statement(transaction, renewal=renewal)
+        case RefundReceived(transaction=transaction, renewal=renewal) as fact:
             said = Revoked(transaction.signed_at, fact.percentage_milli, fact.revoked_at, fact.cause)
-            return Statement(transaction, said)
-        case RefundReversed(transaction=transaction):
-            return Statement(transaction, Revoked(transaction.signed_at, 0, transaction.signed_at))
+            return Statement(transaction, said, renewal)
+        case RefundReversed(transaction=transaction, renewal=renewal):
+            return Statement(transaction, Revoked(transaction.signed_at, 0, transaction.signed_at), renewal)
     return None
 
 

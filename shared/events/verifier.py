@@ -21,12 +21,14 @@ from shared.ids import PurchaseId, SubscriptionId, TransactionId
 
 @dataclass(frozen=True, slots=True)
 class PurchaseVerified(Payload):
-    """The store confirms the transaction, and this user owns it."""
+    """The store confirms the transaction, and this user owns it. `renewal` is what is known by now of the next renewal
+    of the subscription that it is a period of: a new period is told together with it, and never with the last one's."""
 
     TYPE: ClassVar[str] = "purchase.verified"
 
     purchase_id: PurchaseId
     transaction: StoreTransaction
+    renewal: Renewal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class RefundReceived(Payload):
 
     Several refunds of one transaction are each told as the whole that is refunded by then; of two statements, the one
     that was signed later (`transaction.signed_at`) counts. `purchase_id` and the event's user are absent while nobody
-    has claimed the transaction.
+    has claimed the transaction. `renewal`: as of PurchaseVerified.
     """
 
     TYPE: ClassVar[str] = "refund.received"
@@ -61,16 +63,19 @@ class RefundReceived(Payload):
     percentage_milli: int = 100_000
     purchase_id: PurchaseId | None = None
     cause: RevocationCause = "refund"
+    renewal: Renewal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RefundReversed(Payload):
-    """The store took a refund back: the purchase stands again, wholly. `transaction.signed_at` is when it said so."""
+    """The store took a refund back: the purchase stands again, wholly. `transaction.signed_at` is when it said so.
+    `renewal`: as of PurchaseVerified."""
 
     TYPE: ClassVar[str] = "refund.reversed"
 
     transaction: StoreTransaction
     purchase_id: PurchaseId | None = None
+    renewal: Renewal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ class Held:
         drafts = self._claim(statement)
         record, origin = self._records[statement.key], self._origin(statement)
         if record.tells_of_refunds(before, statement.transaction):
-            drafts.append(about_refunds(statement.event, statement.transaction, record, self._now))
+            said, renewal = statement.transaction, self._renewal(record)
+            drafts.append(about_refunds(statement.event, said, record, renewal, self._now))
         if origin is not None and origin_before is not None:
             told = {record.key} if record.tells_of_more(before) or origin.tells_of_renewal(origin_before) else set()
             if origin.user_id != origin_before.user_id:
@@ -146,6 +147,9 @@ class Held:
     def _origin(self, statement: Statement) -> Origin | None:
         return None if statement.origin is None else self._origins[statement.origin]
 
+    def _renewal(self, record: Record) -> Renewal | None:
+        return None if record.origin is None else self._origins[record.origin].renewal
+
     def _hear(self, statement: Statement, before: Record) -> None:
         record = before.stated(statement.transaction)
         self._records[record.key] = record
@@ -158,7 +162,7 @@ class Held:
     def _claim(self, statement: Statement) -> list[Draft]:
         """Who claims it may have it, or not; and whoever owns what it belongs to has it, whoever brought it."""
         record, origin = self._records[statement.key], self._origin(statement)
-        owner = origin.user_id if origin is not None else record.user_id
+        owner = (origin.user_id if origin is not None else None) or record.user_id
         holder = self._holders.get(record.token) if record.token else None
         claimant = statement.claimant or owner or holder
         if claimant is None:
@@ -197,7 +201,7 @@ class Held:
             record = self._records[key]
             if record.user_id is None and self._may_be_given(event, record, user_id):
                 self._records[key] = owned = record.claimed(user_id)
-                drafts.append(verified(event, owned, self._now))
+                drafts.append(verified(event, owned, self._renewal(owned), self._now))
         return drafts
 
     def _may_be_given(self, event: Event[Payload], record: Record, user_id: UserId) -> bool:

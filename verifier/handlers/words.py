@@ -15,6 +15,7 @@ from shared.events import (
     RefundDeclined,
     RefundReceived,
     RefundReversed,
+    Renewal,
     StoreTransaction,
     SubscriptionChanged,
     TransactionIdSubmitted,
@@ -29,11 +30,11 @@ from verifier.domain.records import Record
 Submitted = TransactionSubmitted | ReceiptSubmitted | TransactionIdSubmitted
 
 
-def verified(event: Event[Payload], record: Record, now: datetime) -> Draft:
-    """That the owner of the record has a good claim."""
+def verified(event: Event[Payload], record: Record, renewal: Renewal | None, now: datetime) -> Draft:
+    """That the owner of the record has a good claim, and what is known of the next renewal."""
     assert record.statement is not None
     assert record.purchase_id is not None
-    payload = PurchaseVerified(record.purchase_id, record.statement)
+    payload = PurchaseVerified(record.purchase_id, record.statement, renewal)
     return following(event, payload, subject=record.purchase_id, user_id=record.user_id, occurred_at=now)
 
 
@@ -59,13 +60,15 @@ def claimed_id(event: Event[Payload]) -> TransactionId:
     return event.payload.transaction_id
 
 
-def about_refunds(event: Event[Payload], statement: AppleTransaction, record: Record, now: datetime) -> Draft:
+def about_refunds(
+    event: Event[Payload], statement: AppleTransaction, record: Record, renewal: Renewal | None, now: datetime
+) -> Draft:
     """How far the transaction is refunded by the statement that counts; a refund of nothing leaves it as a reversal."""
     transaction, revocation = _charged(statement.transaction, record), statement.revocation
     if record.revoked is not None:  # a receipt's word on it is older than the receipt
         transaction = replace(transaction, signed_at=record.revoked.signed_at)
     if revocation is None or record.refunded_milli == 0:
-        return _fact(event, RefundReversed(transaction, record.purchase_id), record, now)
+        return _fact(event, RefundReversed(transaction, record.purchase_id, renewal), record, now)
     payload = RefundReceived(
         transaction=transaction,
         revoked_at=revocation.at,
@@ -73,6 +76,7 @@ def about_refunds(event: Event[Payload], statement: AppleTransaction, record: Re
         percentage_milli=revocation.percentage_milli,
         purchase_id=record.purchase_id,
         cause=revocation.cause,
+        renewal=renewal,
     )
     return _fact(event, payload, record, now)
 

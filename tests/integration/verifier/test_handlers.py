@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -190,6 +191,18 @@ class TestReceipts:
         (draft,) = desk.settle(receipt("alice", "1"), refused)
         assert code([draft]) == "receipt_unauthentic"
         assert "21003" in repr(draft.payload)
+
+    def test_who_claims_what_somebody_has_is_told_so_also_when_the_receipt_no_longer_says_its_type(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        """A receipt has the type from the catalogue, and the catalogue has lost the product since."""
+        claims = store.transaction()
+        desk.handle(posted(store, "alice", claims))
+        held = valid(claims)
+        (stated,) = held.transactions
+        untyped = replace(stated, transaction=replace(stated.transaction, product_type=None))
+        drafts = desk.settle(receipt("bob", claims["transactionId"]), replace(held, transactions=(untyped,)))
+        assert code(drafts) == "claimed_by_another_user"
 
 
 def test_a_purchase_of_an_app_that_has_left_the_file_is_parked(connection: Connection, store: AppStore) -> None:

@@ -207,6 +207,22 @@ class TestStatements:
     def test_what_is_not_about_one_subscription_is_recorded_only(self, desk: Desk, store: AppStore, kind: str) -> None:
         assert desk.handle(notified(store, kind, None)) == []
 
+    def test_a_new_period_and_a_refund_are_never_told_with_the_last_word_on_the_renewal(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        first = store.period()
+        second = store.period(2, of=first)
+        desk.handle(posted(store, "alice", first))
+        desk.handle(told(store, "DID_CHANGE_RENEWAL_STATUS", first, store.renewal(first, autoRenewStatus=0)))
+        renewed = desk.handle(told(store, "DID_RENEW", second, store.renewal(second)))
+        assert [(type(draft.payload), draft.payload.renewal.auto_renew) for draft in renewed] == [  # type: ignore[attr-defined]
+            (PurchaseVerified, True),
+            (SubscriptionChanged, True),
+        ]
+        taken = refunded(second)
+        refund = desk.handle(told(store, "REFUND", taken, store.renewal(taken, autoRenewStatus=0)))
+        assert [draft.payload.renewal.auto_renew for draft in refund] == [False, False]  # type: ignore[attr-defined]
+
 
 class TestOwners:
     def test_a_renewal_goes_to_whoever_claimed_an_earlier_period(self, desk: Desk, store: AppStore) -> None:
