@@ -68,6 +68,9 @@ SCHEDULER = "ledger-scheduler"
 SCHEDULER_CONNECTIONS = 7
 """One for each of its jobs, and one to wake the courier."""
 FORGOTTEN_AT_ONCE_MAX = 1_000
+TOLD_AFTER = timedelta(seconds=20)
+"""So long after its time the end of a subscription's period, and of what it gave, is told: the word of its renewal may
+be on its way, and nobody is to hear of an end that was none. Whoever asks is told at once."""
 API_CONNECTIONS = 8
 """Of one API process. What is asked for at once is done together, so fewer than it has threads are enough."""
 
@@ -126,9 +129,15 @@ def scheduled_jobs(
     run = partial(transact, engine)
     audits, waker = PostgresAudits(run), Waker(engine)
 
-    def ending(name: str, due_on: Callable[[Connection], Callable[..., Sequence[Any]]], end: Callable[..., int]) -> Job:
+    def ending(
+        name: str,
+        due_on: Callable[[Connection], Callable[..., Sequence[Any]]],
+        end: Callable[..., int],
+        *,
+        after: timedelta = timedelta(0),
+    ) -> Job:
         def oldest() -> Sequence[Any]:
-            return run(lambda connection: due_on(connection)(now=clock.now(), limit=EXPIRED_AT_ONCE_MAX))
+            return run(lambda connection: due_on(connection)(now=clock.now() - after, limit=EXPIRED_AT_ONCE_MAX))
 
         def end_all(due: Sequence[Any]) -> int:
             count: int = run(lambda connection: end(connection, ids=ids, clock=clock, due=due))
@@ -144,8 +153,18 @@ def scheduled_jobs(
     jobs = [
         ending("expire-holds", lambda on: PostgresCommissions(on).due_holds, partial(expire_holds_on, apps=apps)),
         ending("expire-requests", lambda on: PostgresRefundRequests(on).due, partial(expire_requests_on, apps=apps)),
-        ending("lapse-subscriptions", lambda on: PostgresSubscriptions(on).due, lapse_subscriptions_on),
-        ending("end-entitlements", lambda on: PostgresEntitlements(on).due, end_entitlements_on),
+        ending(
+            "lapse-subscriptions",
+            lambda on: PostgresSubscriptions(on).due,
+            lapse_subscriptions_on,
+            after=TOLD_AFTER,
+        ),
+        ending(
+            "end-entitlements",
+            lambda on: PostgresEntitlements(on).due,
+            end_entitlements_on,
+            after=TOLD_AFTER,
+        ),
         forgetting(forget_some, audits=audits, clock=clock),
     ]
     if settings.audit_interval_s:

@@ -117,7 +117,7 @@ def test_a_scheduler_that_is_told_never_to_audit_does_not(database: str, own: En
         assert one(own, "select count(*) from ledger.audit") == 0
 
 
-def test_what_ends_without_a_word_of_the_store_is_told_within_seconds(
+def test_what_ends_without_a_word_of_the_store_is_told_within_a_minute(
     database: str, own: Engine, tmp_path: Path
 ) -> None:
     """A damaged subscription, which is due as well, keeps no other from it."""
@@ -128,8 +128,8 @@ def test_what_ends_without_a_word_of_the_store_is_told_within_seconds(
         ends = today() + timedelta(seconds=2)
         books.tell(verified(period(starts=ends - MONTH)), catalog=SHOP)
         books.tell(verified(season_pass("2", ends - MONTH), user=BOB), catalog=SHOP)
-        wait_until(lambda: one(own, f"select count(*) {ENDED}") == 3, what="all entitlements to end")
-        wait_until(lambda: one(own, f"select count(*) {EXPIRED}") == 1, what="the subscription to expire")
+        wait_until(lambda: one(own, f"select count(*) {ENDED}") == 3, within_s=60, what="all entitlements to end")
+        wait_until(lambda: one(own, f"select count(*) {EXPIRED}") == 1, within_s=60, what="the subscription to expire")
     told_at = f"select max(recorded_at) {ENDED} and (payload ->> 'until')::timestamptz = '{NOW + ends}'"
     assert NOW + ends <= one(own, told_at) < NOW + ends + timedelta(seconds=60)
     assert one(own, "select original_transaction_id from ledger.subscription where due_at < now()") == "3"
@@ -147,7 +147,7 @@ def test_of_a_thousand_that_end_at_once_two_schedulers_tell_each_once_and_soon(
         ]
         books.tell_together(bought, catalog=SHOP)
         wait_until(lambda: one(own, f"select count(*) {ENDED}") >= 1_000, within_s=60, what="all entitlements to end")
-        wait_until(lambda: one(own, f"select count(*) {EXPIRED}") >= 1_000, what="all to expire")
+        wait_until(lambda: one(own, f"select count(*) {EXPIRED}") >= 1_000, within_s=60, what="all to expire")
         wait_until(lambda: one(own, DUE) == 0, what="nothing more to be due")
     for ended in (ENDED, EXPIRED):
         assert one(own, f"select array[count(*), count(distinct subject)] {ended}") == [1_000, 1_000]
