@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
 from deploy.desk import database, json_option, show
+from shared.clock import rfc3339
+from shared.events import Renewal, SubscriptionChanged, SubscriptionState, SubscriptionUpdated
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from shared.bus.journal import Pending
 
+COLUMNS = ("recorded_at", "type", "says", "after", "user_id", "event_id", "still_to")
+
+_CAUSES = """
+select id, coalesce(payload ->> 'notification_type' || coalesce(' ' || (payload ->> 'subtype'), ''), type)
+  from journal.event where id = any(%(ids)s::uuid[])
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One event, and whom it still has to reach."""
+    """One event: what it says of a subscription, what it followed from (a notification by its own type), and whom it
+    still has to reach."""
 
     recorded_at: datetime
     type: str
+    says: str
+    after: str
     user_id: str | None
     event_id: str
     still_to: str
@@ -33,13 +47,14 @@ class Line:
 def command(subject: str, as_json: bool) -> None:
     """Every event of a purchase (`pur_…`), subscription (`sub_…`), spend (`spd_…`), hold (`hld_…`) or grant (`grt_…`).
 
-    Oldest first: when, what followed, and what is still to be delivered. A request for a refund is in its purchase's.
+    Oldest first: when, what and after what, and what is still to be delivered. A request for a refund is in its
+    purchase's.
     """
     with database() as run:
         lines = run(lambda connection: _lines(connection, subject))
     if not lines:
         raise click.ClickException(f"nothing is known of {subject!r}")
-    show(lines, ["recorded_at", "type", "user_id", "event_id", "still_to"], as_json=as_json, empty="")
+    show(lines, COLUMNS, as_json=as_json, empty="")
 
 
 def _lines(connection: Connection, subject: str) -> list[Line]:
@@ -51,16 +66,60 @@ def _lines(connection: Connection, subject: str) -> list[Line]:
     heads = [head for app in apps for head in journal.heads(connection, app=app, subjects=[subject])]
     events = [event for head in heads for event in journal.timeline(connection, [head])]
     waiting = journal.pending(connection, [event.id for event in events])
+    causes = _causes(connection, [event.causation_id for event in events if event.causation_id is not None])
     return [
         Line(
             recorded_at=event.recorded_at,
             type=event.type,
+            says=_says(getattr(event, "payload", None)),
+            after=causes.get(event.causation_id, "") if event.causation_id else "",
             user_id=event.user_id,
             event_id=str(event.id),
             still_to=", ".join(_still(one) for one in waiting if one.event_id == event.id),
         )
         for event in events
     ]
+
+
+def _causes(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, str]:
+    """What each of them is called."""
+    rows = connection.exec_driver_sql(_CAUSES, {"ids": [str(each) for each in set(ids)]})
+    return {UUID(str(event_id)): name for event_id, name in rows}
+
+
+def _says(payload: Any) -> str:
+    """What is said of a subscription; nothing of what else there is, nor of what this release cannot read."""
+    match payload:
+        case SubscriptionChanged():
+            return _stated(payload)
+        case SubscriptionUpdated(subscription=state):
+            return _told(state)
+    return ""
+
+
+def _stated(said: SubscriptionChanged) -> str:
+    transaction, revoked = said.transaction, said.revoked
+    parts = [transaction.product_id]
+    if transaction.period is not None:
+        parts.append(f"until {rfc3339(transaction.period.expires_at)}")
+    if revoked is not None and revoked.percentage_milli > 0:
+        parts.append(f"{revoked.percentage_milli / 1000:g} % taken back")
+    return ", ".join([*parts, *_next(said.renewal)])
+
+
+def _next(renewal: Renewal | None) -> list[str]:
+    if renewal is None:
+        return []
+    if renewal.expiration_reason is not None:
+        return [f"over: {renewal.expiration_reason}"]
+    if renewal.in_billing_retry:
+        return ["not paid"]
+    return [f"renews as {renewal.product_id or 'itself'}" if renewal.auto_renew else "will not renew"]
+
+
+def _told(state: SubscriptionState) -> str:
+    until = "" if state.access_until is None else f" until {rfc3339(state.access_until)}"
+    return f"{state.status}, {state.product_id}{until}, version {state.version}"
 
 
 def _still(pending: Pending) -> str:

@@ -103,7 +103,7 @@ def test_for_programs_they_are_what_the_api_says(capsys: pytest.CaptureFixture[s
 def test_a_users_entitlements_say_until_when_and_from_what(capsys: pytest.CaptureFixture[str]) -> None:
     header, row = printed(capsys, "entitlements", "al[/i]ce").splitlines()
     assert header.split() == ["id", "name", "active", "until", "source", "version"]
-    assert row.split()[:3] == ["vip", "VIP", "True"]
+    assert row.split()[:3] == ["vip", "VIP", "yes"]
     (document,) = json.loads(printed(capsys, "entitlements", "al[/i]ce", "--json"))
     assert (document["id"], document["active"], document["source"], document["version"]) == ("vip", True, ID, 1)
 
@@ -126,3 +126,12 @@ def test_a_subscription_has_a_timeline(capsys: pytest.CaptureFixture[str]) -> No
     lines = json.loads(printed(capsys, "timeline", ID, "--json"))
     assert [line["type"] for line in lines] == ["subscription.changed", "subscription.updated"]
     assert "ledger" in lines[0]["still_to"]
+
+
+def test_a_subscriptions_timeline_says_what_the_store_stated_and_what_followed_from_what(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stated, told = json.loads(printed(capsys, "timeline", ID, "--json"))
+    assert (stated["says"].split(",")[0], stated["after"]) == (MONTHLY, "")
+    assert told["says"].startswith(f"active, {MONTHLY} until ")
+    assert (told["says"].rsplit(", ", 1)[1], told["after"]) == ("version 1", "subscription.changed")
