@@ -16,7 +16,7 @@ from shared.clock import Clock
 from shared.database import INTERACTIVE_TIMEOUT_S, DatabaseUnavailable, connect_engine, transact
 from verifier.app import reconciliations
 from verifier.apple.memory import KEY_REFUSED
-from verifier.domain.reconciliation import Key, Reconciliation, Road
+from verifier.domain.reconciliation import KEPT, Key, Reconciliation, Road
 from verifier.handlers.reconciling import environments_of
 
 NAME = "reconciliation"
@@ -52,6 +52,8 @@ def read_reconciliations(known: Sequence[Reconciliation], *, now: datetime) -> F
     if failing := [each for each in counted if each.failing_since and now - each.failing_since > FAILING]:
         return failed(NAME, f"{missed}; {_name(failing[0])}: {failing[0].error}", "mend that; purser reconcile")
     if never := [each for each in counted if each.checked_at is None]:
+        if all(_is_under_way(each, now=now) for each in never):
+            return ok(NAME, f"{missed}, and the first look back, over {KEPT['production'].days} days, is under way")
         return warning(NAME, f"{missed}; never checked to the end: {', '.join(map(_name, never))}", REMEDY)
     last = min((each.checked_at for each in counted if each.checked_at), default=now)
     found = f"{missed}, last checked {_ago(now - last)}"
@@ -73,6 +75,11 @@ def _is_not_released(each: Reconciliation, known: Mapping[Key, Reconciliation]) 
     sandbox = known.get(replace(each.key, environment="sandbox"))
     refused = each.key.environment == "production" and (each.error or "").startswith(KEY_REFUSED)
     return refused and sandbox is not None and sandbox.error is None and sandbox.checked_at is not None
+
+
+def _is_under_way(each: Reconciliation, *, now: datetime) -> bool:
+    """It was begun, and has met no trouble."""
+    return each.asked_at is not None and each.error is None and now - each.asked_at < FAILING
 
 
 def _name(each: Reconciliation) -> str:

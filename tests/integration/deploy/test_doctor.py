@@ -423,6 +423,7 @@ def purser(system: System, *arguments: str, code: int = 0, **changes: str) -> st
 def test_a_laptops_system_is_well_and_a_test_notification_goes_all_the_way_in_both_environments(
     system: System,
 ) -> None:
+    purser(system, "reconcile")  # or the reconciler may not have begun yet
     shown = json.loads(purser(system, "doctor", "--strict", "--test-notification", "--wait", "40", "--json"))
     assert shown["well"]
     findings = {finding["check"]: finding for finding in shown["findings"]}

@@ -28,6 +28,10 @@ def failing(since: timedelta, *, error: str = "503", of: Reconciliation = WELL, 
     return replace(of, error=error, failing_since=NOW - since, **changes)
 
 
+def begun(ago: timedelta, **changes: Any) -> Reconciliation:
+    return Reconciliation(SANDBOX.key, asked_at=NOW - ago, **changes)
+
+
 @pytest.mark.parametrize(
     ("known", "outcome", "found"),
     [
@@ -36,6 +40,9 @@ def failing(since: timedelta, *, error: str = "503", of: Reconciliation = WELL, 
         ([replace(WELL, checked_at=NOW - timedelta(hours=1))], "ok", "3 missed, last checked 1 hour ago"),
         ([replace(WELL, checked_at=NOW - timedelta(days=3)), SANDBOX], "warning", "3 missed, last checked 3 days ago"),
         ([WELL, Reconciliation(SANDBOX.key)], "warning", "3 missed; never checked to the end: game sandbox"),
+        ([WELL, begun(timedelta(minutes=1))], "ok", "3 missed, and the first look back, over 180 days, is under way"),
+        ([WELL, begun(timedelta(minutes=61))], "warning", "never checked to the end: game sandbox"),
+        ([WELL, begun(timedelta(minutes=1), error="503")], "warning", "never checked to the end: game sandbox"),
         ([failing(timedelta(minutes=59))], "ok", "3 missed, last checked 2 minutes ago"),
         ([failing(timedelta(minutes=61))], "failed", "3 missed; game production notifications: 503"),
         ([SANDBOX, failing(timedelta(days=3), error=KEY_REFUSED, checked_at=None)], "ok", "3 missed, last checked 2 m"),
