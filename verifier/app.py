@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
+from requests import Session
 from sqlalchemy import Engine
 
 from shared.apps import Apps
@@ -120,15 +121,8 @@ def _serve_patiently(name: ConsumerName, handlers: Mapping[str, OneByOne[Any]], 
 def _transactions(
     settings: VerifierSettings, apps: Apps, transport: Transport, clock: Clock
 ) -> PatientTransactionStore:
-    api = ServerApi(
-        keys=checked_signing_keys(apps),
-        transport=transport,
-        production_url=settings.apple_api_url,
-        sandbox_url=settings.apple_api_sandbox_url,
-        pace=Pace(share=settings.apple_api_share, clock=clock),
-        clock=clock,
-    )
-    return PatientTransactionStore(TransactionLookups(api))
+    pace = Pace(share=settings.apple_api_share, clock=clock)
+    return PatientTransactionStore(TransactionLookups(_server_api(settings, apps, transport, pace, clock)))
 
 
 # ---- what the store said, and never came -------------------------------------------------------------------------
@@ -188,21 +182,11 @@ def reconciler_on(
     """
     ids, waker = system_ids(), Waker(engine)
     with store_session(connections=2) as session:
-        api = ServerApi(
-            keys=checked_signing_keys(apps),
-            transport=Transport(
-                session=session,
-                connect_timeout_s=settings.store_connect_timeout_s,
-                read_timeout_s=settings.store_read_timeout_s,
-            ),
-            production_url=settings.apple_api_url,
-            sandbox_url=settings.apple_api_sandbox_url,
-            pace=Pace(share=settings.apple_api_share, clock=clock, wait_s_max=TURN_WAIT_S_MAX),
-            clock=clock,
-        )
+        pace = Pace(share=settings.apple_api_share, clock=clock, wait_s_max=TURN_WAIT_S_MAX)
+        transport = _transport_on(session, settings)
         try:
             yield Reconciler(
-                memory=AppleMemory(api),
+                memory=AppleMemory(_server_api(settings, apps, transport, pace, clock)),
                 records=PostgresReconciliations(partial(transact, engine), ids=ids, appended=waker.poke),
                 signatures=signatures,
                 apps=apps,
@@ -230,9 +214,25 @@ def _signatures(settings: VerifierSettings, clock: Clock) -> JwsVerifier:
     return jws_verifier(settings, production=settings.production, revocation=revocation)
 
 
-def _transport(settings: VerifierSettings, *, connections: int) -> Transport:
+def _server_api(settings: StoreSettings, apps: Apps, transport: Transport, pace: Pace, clock: Clock) -> ServerApi:
+    return ServerApi(
+        keys=checked_signing_keys(apps),
+        transport=transport,
+        production_url=settings.apple_api_url,
+        sandbox_url=settings.apple_api_sandbox_url,
+        pace=pace,
+        clock=clock,
+    )
+
+
+def _transport(settings: StoreSettings, *, connections: int) -> Transport:
+    """On a session that ends with the process."""
+    return _transport_on(store_session(connections=connections), settings)
+
+
+def _transport_on(session: Session, settings: StoreSettings) -> Transport:
     return Transport(
-        session=store_session(connections=connections),
+        session=session,
         connect_timeout_s=settings.store_connect_timeout_s,
         read_timeout_s=settings.store_read_timeout_s,
     )

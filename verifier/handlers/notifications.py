@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from shared.apps import App, Apps
 from shared.catalog import Catalog
 from shared.events import Event, NotificationReceived, Renewal
-from shared.jws import JwsError, JwsUnconfirmed
-from shared.outcome import Handled, Later, Parked
+from shared.outcome import Handled, Parked
 from verifier.domain import (
     Act,
     AppleNotification,
@@ -46,13 +46,8 @@ def receive_notifications(
     """
     findings = Findings()
     for event in events:
-        try:
-            told = _notified(event, signatures=signatures, app=app_of(apps, event.app), now=now)
-        except JwsUnconfirmed as unconfirmed:
-            findings.later[event.id] = Later(str(unconfirmed), after_s=unconfirmed.retry_after_s)
-        except (JwsError, Parked) as error:
-            findings.parked[event.id] = str(error)
-        else:
+        told = findings.read(event, partial(_notified, event, signatures=signatures, apps=apps, now=now))
+        if told is not None:
             _find(event, told, findings)
     return settle(findings, records=records, catalog=catalog, now=now)
 
@@ -68,20 +63,19 @@ class Told:
     over: bool
 
 
-def _find(event: Event[NotificationReceived], told: Told | None, findings: Findings) -> None:
-    if told is None:
-        return
+def _find(event: Event[NotificationReceived], told: Told, findings: Findings) -> None:
     if told.is_declined:
         findings.declined.append(Declined(event, told.transaction.transaction))
     else:
         findings.statements.append(Statement(event, told.transaction, renewal=told.renewal, over=told.over))
 
 
-def _notified(event: Event[NotificationReceived], *, signatures: Signatures, app: App, now: datetime) -> Told | None:
+def _notified(event: Event[NotificationReceived], *, signatures: Signatures, apps: Apps, now: datetime) -> Told | None:
     """What a notification that is acted on tells; None for one that is only recorded.
 
     Raises JwsError and Parked, which are final until somebody looks, and JwsUnconfirmed.
     """
+    app = app_of(apps, event.app)
     notification = sound(read_notification(signatures.verify(event.payload.signed_payload, now=now).claims), "it")
     intent = intent_of(notification)
     if not isinstance(intent, Act):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from shared.apps import App, Apps
 from shared.catalog import Catalog
 from shared.events import Event, SubscriptionReported
-from shared.jws import JwsError, JwsUnconfirmed
-from shared.outcome import Handled, Later, Parked
+from shared.outcome import Handled, Parked
 from verifier.domain import AppleTransaction, as_reported, check_report
 from verifier.domain.reports import ENDED
 from verifier.handlers.holding import Statement
@@ -35,22 +35,16 @@ def receive_reports(
     """
     findings = Findings()
     for event in events:
-        try:
-            statement = _reported(event, signatures=signatures, app=app_of(apps, event.app), now=now)
-        except JwsUnconfirmed as unconfirmed:
-            findings.later[event.id] = Later(str(unconfirmed), after_s=unconfirmed.retry_after_s)
-        except (JwsError, Parked) as error:
-            findings.parked[event.id] = str(error)
-        else:
-            findings.statements += [statement] if statement else []
+        statement = findings.read(event, partial(_reported, event, signatures=signatures, apps=apps, now=now))
+        findings.statements += [statement] if statement else []
     return settle(findings, records=records, catalog=catalog, now=now)
 
 
 def _reported(
-    event: Event[SubscriptionReported], *, signatures: Signatures, app: App, now: datetime
+    event: Event[SubscriptionReported], *, signatures: Signatures, apps: Apps, now: datetime
 ) -> Statement | None:
     """None when the app takes nothing from the sandbox any more. Raises JwsError, Parked and JwsUnconfirmed."""
-    report = event.payload
+    report, app = event.payload, app_of(apps, event.app)
     if report.environment == "sandbox" and app.apple.sandbox == "refuse":
         return None
     transaction = _transaction(event, signatures=signatures, app=app, now=now)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from shared.catalog import Catalog
 from shared.events import Draft, Event, Payload, StoreTransaction
 from shared.ids import EventId, PurchaseId
-from shared.outcome import Handled, Later
+from shared.jws import JwsError, JwsUnconfirmed
+from shared.outcome import Handled, Later, Parked
 from verifier.domain import Rejected
 from verifier.domain.records import OriginKey, TransactionKey
 from verifier.handlers.holding import Held, Holders, Statement
 from verifier.handlers.ports import Records
 from verifier.handlers.words import claimed_id, declined, rejected
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,18 @@ class Findings:
     rejections: list[tuple[Event[Payload], Rejected]] = field(default_factory=list)
     parked: dict[EventId, str] = field(default_factory=dict)
     later: dict[EventId, Later] = field(default_factory=dict)
+
+    def read(self, event: Event[Payload], reading: Callable[[], T]) -> T | None:
+        """What the store says in an event that is nobody's claim. None as well when it is not known yet whether it
+        holds, and when it does not: then somebody should look at it.
+        """
+        try:
+            return reading()
+        except JwsUnconfirmed as unconfirmed:
+            self.later[event.id] = Later(str(unconfirmed), after_s=unconfirmed.retry_after_s)
+        except (JwsError, Parked) as error:
+            self.parked[event.id] = str(error)
+        return None
 
 
 def settle(findings: Findings, *, records: Records, catalog: Catalog, now: datetime) -> Handled:
