@@ -97,7 +97,7 @@ class Reached(ABC):
         def attempt() -> bool:
             try:
                 response = self.post(user_id, body)
-            except (requests.ConnectionError, requests.Timeout):
+            except requests.RequestException:  # refused, too late, or cut off within its answer
                 return False
             if response.status_code == 503:
                 return False
