@@ -1,27 +1,51 @@
-"""The only wiring of the notifier: two processes, one that decides who is to hear, one that tells."""
+"""The only wiring of the notifier: one process that decides who is to hear, and one that tells."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
 from notifier import tasks
-from notifier.domain import endpoint_problems
+from notifier.domain.deliveries import Delivery, DeliveryKey
+from notifier.domain.endpoints import EndpointKey, configured_endpoints, endpoint_problems
+from notifier.handlers.sending import Attempted, settle
+from notifier.sending import Sender
 from notifier.settings import NotifierSettings
-from notifier.store import Deliveries, Records
-from notifier.webhook import CALLS_MAX, WebhookPoster
-from shared.apps import Apps
-from shared.bus.routes import NOTIFIER, WEBHOOKS
-from shared.bus.worker import serve_consumer
-from shared.clock import SystemClock
-from shared.database import connect_engine
-from shared.ids import system_ids
+from notifier.store.deliveries import Deliveries
+from notifier.webhook.poster import WebhookPoster
+from shared.apps import Apps, WebhookEndpoint
+from shared.bus import journal
+from shared.bus.feed import Feed
+from shared.bus.heartbeat import Heartbeat
+from shared.bus.routes import NOTIFIER
+from shared.bus.wake import Sleeper
+from shared.bus.worker import look_for_cycles_seldom, serve_consumer
+from shared.clock import Clock, SystemClock
+from shared.database import connect_engine, transact
+from shared.ids import IdSource, system_ids
+from shared.log import configure_logging
+from shared.schedule import Job, Schedule, Stopped, run_until_told
 from shared.settings import checked_apps, read, refuse
 
-ROLE = "purser_notifier"
+ROLE: Final = "purser_notifier"
+WEBHOOKS: Final = "webhooks"
+CONNECTIONS: Final = 8
+"""Of the process that sends: one looks what is due, one listens, the others settle."""
+FINISH_WITHIN_S: Final = 10.0
+"""What calls that have begun still get when the process is told to stop; less than its supervisor grants it."""
+FORGET_EVERY_S: Final = 600.0
+FORGOTTEN_AT_ONCE_MAX: Final = 1_000
 
 
 def run_worker() -> None:
     """Queues outward events for the endpoints that want them until it is told to stop."""
     settings = read(NotifierSettings)
-    handlers = tasks.queueing(deliveries_on=Deliveries, apps=apps_with_endpoints(settings), clock=SystemClock())
+    handlers = tasks.queueing(
+        deliveries_on=Deliveries, feed_on=Feed, apps=apps_with_endpoints(settings), clock=SystemClock()
+    )
     engine = connect_engine(settings.database_url.get_secret_value(), role=ROLE, pool_size=4, application_name=NOTIFIER)
     serve_consumer(NOTIFIER, handlers, engine=engine, settings=settings, threads=2)
 
@@ -29,21 +53,93 @@ def run_worker() -> None:
 def run_webhooks_worker() -> None:
     """Tells the endpoints until it is told to stop."""
     settings = read(NotifierSettings)
-    clock = SystemClock()
+    configure_logging(service=WEBHOOKS, level=settings.log_level)
+    look_for_cycles_seldom()
+    clock, ids = SystemClock(), system_ids()
     engine = connect_engine(
-        settings.database_url.get_secret_value(), role=ROLE, pool_size=16, application_name=WEBHOOKS
+        settings.database_url.get_secret_value(), role=ROLE, pool_size=CONNECTIONS, application_name=WEBHOOKS
     )
-    handlers = tasks.telling(
-        deliveries_on=Deliveries,
-        records=Records(engine),
-        poster=WebhookPoster(
-            clock=clock, connect_timeout_s=settings.webhook_connect_timeout_s, timeout_s=settings.webhook_timeout_s
-        ),
-        apps=apps_with_endpoints(settings),
+    sleeper = Sleeper(engine)
+    sender = build_sender(settings, engine=engine, sleeper=sleeper, clock=clock, ids=ids)
+    jobs = [
+        Job("send", every_s=0.0, work=sender.run),
+        forgetting(engine, kept=timedelta(days=settings.webhook_kept_days), clock=clock),
+    ]
+    run_until_told(Schedule(jobs, heartbeat=Heartbeat(None)))  # the sender beats by itself
+    sender.close(within_s=FINISH_WITHIN_S)
+    sleeper.close()
+    engine.dispose()
+
+
+def build_sender(
+    settings: NotifierSettings, *, engine: Engine, sleeper: Sleeper, clock: Clock, ids: IdSource
+) -> Sender:
+    """The sender that the settings describe; ends the process with a sentence when there can be none."""
+    return Sender(
+        endpoints=configured_endpoints(apps_with_endpoints(settings)),
+        record=Record(engine),
+        settle=settling(engine, clock=clock, ids=ids),
+        poster=webhook_poster(settings, clock=clock),
+        call_within_s=settings.webhook_timeout_s,
+        sleeper=sleeper,
+        heartbeat=Heartbeat(settings.heartbeat_file),
         clock=clock,
-        ids=system_ids(),
+        ids=ids,
     )
-    serve_consumer(WEBHOOKS, handlers, engine=engine, settings=settings, threads=16, outside_calls=CALLS_MAX)
+
+
+def webhook_poster(settings: NotifierSettings, *, clock: Clock) -> WebhookPoster:
+    """Who calls the endpoints, within the settings' limits."""
+    return WebhookPoster(
+        clock=clock, connect_timeout_s=settings.webhook_connect_timeout_s, timeout_s=settings.webhook_timeout_s
+    )
+
+
+class Record:
+    """As notifier.sending.Record: each call in a transaction of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def take(
+        self, room: Mapping[EndpointKey, tuple[WebhookEndpoint, int]], *, now: datetime, lost_at: datetime
+    ) -> list[Delivery]:
+        return transact(self._engine, lambda connection: Deliveries(connection).take(room, now=now, lost_at=lost_at))
+
+    def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
+        transact(self._engine, lambda connection: Deliveries(connection).give_back(keys, now=now))
+
+
+def settling(engine: Engine, *, clock: Clock, ids: IdSource) -> Callable[[Sequence[Attempted]], None]:
+    """Writes down what attempts came to, and tells the journal, in one transaction."""
+
+    def write(attempted: Sequence[Attempted]) -> None:
+        def on(connection: Connection) -> None:
+            drafts = settle(attempted, deliveries=Deliveries(connection), now=clock.now())
+            journal.append(connection, drafts, ids=ids)
+
+        transact(engine, on)
+
+    return write
+
+
+def forgetting(engine: Engine, *, kept: timedelta, clock: Clock) -> Job:
+    """What has been on record for long enough is removed, a little at a time."""
+
+    def forget(stopped: Stopped) -> None:
+        before = clock.now() - kept
+        for endpoint in transact(engine, lambda connection: Deliveries(connection).endpoints()):
+            while not stopped() and _forget_some(engine, endpoint, before) == FORGOTTEN_AT_ONCE_MAX:
+                pass
+
+    return Job("forget-deliveries", every_s=FORGET_EVERY_S, work=forget)
+
+
+def _forget_some(engine: Engine, endpoint: EndpointKey, before: datetime) -> int:
+    return transact(
+        engine,
+        lambda connection: Deliveries(connection).forget(endpoint, before=before, limit=FORGOTTEN_AT_ONCE_MAX),
+    )
 
 
 def apps_with_endpoints(settings: NotifierSettings) -> Apps:

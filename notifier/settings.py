@@ -8,11 +8,11 @@ from shared.settings import AppsSettings, WorkerSettings
 
 
 class NotifierSettings(WorkerSettings, AppsSettings):
-    """The notifier's configuration. `webhook_timeout_s` is all the time that an endpoint has to answer.
+    """The configuration of the notifier's workers. `webhook_timeout_s` is all the time that an endpoint has to answer.
 
-    It is at most 25 s: the bus takes a delivery for lost after 120 s (shared.bus.routes), and one may wait behind three
-    others that use all of theirs.
+    `webhook_kept_days`: how long what was delivered or given up stays on record, with its attempts.
     """
 
-    webhook_connect_timeout_s: float = Field(default=5.0, gt=0, le=25)
-    webhook_timeout_s: float = Field(default=15.0, gt=0, le=25)
+    webhook_connect_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    webhook_timeout_s: float = Field(default=15.0, gt=0, le=60)
+    webhook_kept_days: int = Field(default=30, ge=1, le=3650)

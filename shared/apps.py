@@ -21,6 +21,8 @@ EndpointId = NewType("EndpointId", str)
 Key = TypeVar("Key", bound=str)
 
 EVERY_EVENT: Final = "*"
+RETRY_DELAY_S_MAX: Final = 7 * 24 * 3600.0
+RetryDelay = Annotated[float, Field(gt=0, le=RETRY_DELAY_S_MAX)]
 
 
 class AppsInvalid(ValueError):
@@ -102,15 +104,33 @@ class WalletPolicy(_Strict):
 
 
 class WebhookEndpoint(_Strict):
-    """Where the app's backend wants to hear of events (Standard Webhooks); `["*"]` is all of them."""
+    """Where the app's backend wants to hear of events (Standard Webhooks).
 
-    id: EndpointId
-    url: str
-    secret: str
+    `events`: types, groups of them (`wallet.*`), or `*` for all. `previous_secret` signs as well, until every receiver
+    knows `secret`. `retry_delays_s`: from one failed attempt to the next; None is the notifier's own schedule.
+    `calls_at_once`: at most so many, from each process that calls.
+    """
+
+    id: Annotated[EndpointId, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    url: str = Field(repr=False)  # it may hold a secret, as whoever receives it likes
+    secret: str = Field(repr=False)
+    previous_secret: str | None = Field(default=None, repr=False)
     events: frozenset[str] = frozenset({EVERY_EVENT})
+    retry_delays_s: Annotated[tuple[RetryDelay, ...], Field(min_length=1, max_length=32)] | None = None
+    calls_at_once: int = Field(default=16, ge=1, le=64)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that sign, the one that stays first."""
+        return (self.secret,) if self.previous_secret is None else (self.secret, self.previous_secret)
 
     def wants(self, event_type: str) -> bool:
-        return EVERY_EVENT in self.events or event_type in self.events
+        return any(_covers(pattern, event_type) for pattern in self.events)
+
+
+def _covers(pattern: str, event_type: str) -> bool:
+    """Whether it names the type: itself, its group (`wallet.*`), or every event."""
+    return pattern in {EVERY_EVENT, event_type} or (pattern.endswith(".*") and event_type.startswith(pattern[:-1]))
 
 
 class App(_Strict):
@@ -206,7 +226,7 @@ def _check(app: App) -> None:
             f"app {app.id!r}: apple.{missing[0]} is missing: the Server API's key is all of {', '.join(key)}"
         )
     for endpoint in app.webhooks:
-        if unknown := endpoint.events - {EVERY_EVENT, *OUTWARD}:
+        if unknown := [each for each in endpoint.events if not any(_covers(each, known) for known in OUTWARD)]:
             raise AppsInvalid(f"app {app.id!r}: webhook {endpoint.id!r}: there is no event {min(unknown)!r} to be told")
 
 

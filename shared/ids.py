@@ -161,6 +161,11 @@ def notification_subject(*, app: str, store: str, notification_id: str) -> str:
     return "ntf_" + _digest(app, store, notification_id)
 
 
+def webhook_endpoint_subject(*, app: str, endpoint_id: str) -> str:
+    """The subject of one endpoint of an app's backend."""
+    return "whe_" + _digest(app, endpoint_id)
+
+
 def account_subject(*, app: str, user_id: str) -> str:
     """The subject of a user's account token."""
     return "acc_" + _digest(app, user_id)

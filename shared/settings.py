@@ -167,7 +167,7 @@ def example_secrets(apps: Apps) -> list[str]:
             ("apple.shared_secret", app.apple.shared_secret),
             ("apple.private_key_file", _digest(app.apple.private_key_file)),
             *((f"server key {key.id!r}", key.sha256) for key in app.server_keys),
-            *((f"webhook {endpoint.id!r}", endpoint.secret) for endpoint in app.webhooks),
+            *((f"webhook {endpoint.id!r}", secret) for endpoint in app.webhooks for secret in endpoint.secrets),
         ]
         if secret in EXAMPLE_SECRETS
     ]

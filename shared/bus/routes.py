@@ -15,7 +15,6 @@ VERIFIER_STORE = ConsumerName("verifier-store")
 VERIFIER_LOOKUPS = ConsumerName("verifier-lookups")
 LEDGER = ConsumerName("ledger")
 NOTIFIER = ConsumerName("notifier")
-WEBHOOKS = ConsumerName("webhooks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,6 @@ CONSUMERS: Mapping[ConsumerName, Consumer] = {
         Consumer(VERIFIER_LOOKUPS, ids_per_message=16, ids_in_flight=128, lease_s=60, pause_busy_s=0.2),
         Consumer(LEDGER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
         Consumer(NOTIFIER, ids_per_message=200, ids_in_flight=2000, lease_s=15),
-        # Waits on the app's backend, up to 15 s an attempt.
-        Consumer(WEBHOOKS, ids_per_message=4, ids_in_flight=128, lease_s=60),
     )
 }
 
@@ -75,7 +72,6 @@ SUBSCRIPTIONS: Mapping[str, tuple[ConsumerName, ...]] = {
     events.RefundRequestUpdated.TYPE: (NOTIFIER,),
     events.SubscriptionUpdated.TYPE: (NOTIFIER,),
     events.EntitlementChanged.TYPE: (NOTIFIER,),
-    events.WebhookQueued.TYPE: (WEBHOOKS,),
 }
 
 

@@ -6,7 +6,7 @@ subscription, a notification, an account token); all events of one subject are i
 
 base.py                                 what every event has
 store.py                                what a store says, in the words of all stores
-outward.py                              how a subscription is told outside
+outward.py                              how events are told outside
 gateway.py, verifier.py, ledger.py, notifier.py    who says what
 registry.py                             all of them by name
 """
@@ -36,8 +36,13 @@ from shared.events.ledger import (
     WalletCredited,
     WalletDebited,
 )
-from shared.events.notifier import WebhookDelivered, WebhookExhausted, WebhookQueued
-from shared.events.outward import subscription_document
+from shared.events.notifier import (
+    WebhookDelivered,
+    WebhookEndpointDisabled,
+    WebhookEndpointEnabled,
+    WebhookExhausted,
+)
+from shared.events.outward import OutwardEventUnknown, outward_data, outward_document, subscription_document
 from shared.events.registry import OUTWARD, PAYLOADS, WORD_RANK, decode, encode
 from shared.events.store import (
     Environment,
@@ -81,6 +86,7 @@ __all__ = [
     "HoldPlaced",
     "NotificationReceived",
     "Offer",
+    "OutwardEventUnknown",
     "Payload",
     "Period",
     "ProductType",
@@ -116,10 +122,13 @@ __all__ = [
     "WalletCredited",
     "WalletDebited",
     "WebhookDelivered",
+    "WebhookEndpointDisabled",
+    "WebhookEndpointEnabled",
     "WebhookExhausted",
-    "WebhookQueued",
     "decode",
     "encode",
     "following",
+    "outward_data",
+    "outward_document",
     "subscription_document",
 ]

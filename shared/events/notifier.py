@@ -10,17 +10,6 @@ from shared.events.base import Payload
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookQueued(Payload):
-    """An outward event is to be told to one endpoint of the app's backend."""
-
-    TYPE: ClassVar[str] = "webhook.queued"
-
-    endpoint_id: str
-    event_id: UUID
-    event_type: str
-
-
-@dataclass(frozen=True, slots=True)
 class WebhookDelivered(Payload):
     """The endpoint took it. `attempt` counts from 1."""
 
@@ -44,3 +33,27 @@ class WebhookExhausted(Payload):
     event_type: str
     attempts: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpointDisabled(Payload):
+    """Nothing more is sent to the endpoint until an operator enables it, or its URL is another one: why.
+
+    `actor` is who did it: `notifier` itself, or `server:<key id>` or `operator`.
+    """
+
+    TYPE: ClassVar[str] = "webhook.endpoint_disabled"
+
+    endpoint_id: str
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpointEnabled(Payload):
+    """The endpoint is told again, and first of all what it has missed."""
+
+    TYPE: ClassVar[str] = "webhook.endpoint_enabled"
+
+    endpoint_id: str
+    actor: str

@@ -30,7 +30,12 @@ from shared.events.ledger import (
     WalletCredited,
     WalletDebited,
 )
-from shared.events.notifier import WebhookDelivered, WebhookExhausted, WebhookQueued
+from shared.events.notifier import (
+    WebhookDelivered,
+    WebhookEndpointDisabled,
+    WebhookEndpointEnabled,
+    WebhookExhausted,
+)
 from shared.events.verifier import (
     PurchaseRejected,
     PurchaseVerified,
@@ -70,9 +75,10 @@ PAYLOADS: Mapping[tuple[str, int], type[Payload]] = {
         RefundRequestUpdated,
         SubscriptionUpdated,
         EntitlementChanged,
-        WebhookQueued,
         WebhookDelivered,
         WebhookExhausted,
+        WebhookEndpointDisabled,
+        WebhookEndpointEnabled,
     )
 }
 

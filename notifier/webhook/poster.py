@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -12,7 +13,8 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
-from notifier.domain import Answer, Message, read_retry_after
+from notifier.domain.deliveries import Answer, Message, read_retry_after
+from shared.apps import WebhookEndpoint
 from shared.clock import Clock
 from shared.punctual import PunctualAdapter
 
@@ -43,10 +45,10 @@ class WebhookPoster:
         """Closes the connections that are kept."""
         self._adapter.close()
 
-    def post(self, message: Message, *, url: str, secret: str) -> Answer:
+    def post(self, message: Message, *, endpoint: WebhookEndpoint) -> Answer:
         """What came of it. No failure to reach the endpoint raises."""
         at, started = self._clock.now(), self._clock.monotonic()
-        status, beginning, retry_after, trouble = self._post(message, url=url, secret=secret, at=at)
+        status, beginning, retry_after, trouble = self._post(message, endpoint, at=at)
         return Answer(
             at=at,
             duration_ms=round((self._clock.monotonic() - started) * 1000),
@@ -57,10 +59,10 @@ class WebhookPoster:
         )
 
     def _post(
-        self, message: Message, *, url: str, secret: str, at: datetime
+        self, message: Message, endpoint: WebhookEndpoint, *, at: datetime
     ) -> tuple[int | None, str, str | None, str | None]:
         try:
-            response = self._send(_signed(message, url=url, secret=secret, at=at))
+            response = self._send(_signed(message, endpoint, at=at))
         except (RequestException, HTTPError, OSError, UnicodeError) as error:  # UnicodeError: no name that IDNA knows
             return None, "", None, self._trouble(error)
         with response:
@@ -81,15 +83,21 @@ class WebhookPoster:
         return f"no answer: {type(error).__name__}"
 
 
-def _signed(message: Message, *, url: str, secret: str, at: datetime) -> PreparedRequest:
+def _signed(message: Message, endpoint: WebhookEndpoint, *, at: datetime) -> PreparedRequest:
     headers = {
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,
         "webhook-id": message.id,
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": Webhook(secret).sign(msg_id=message.id, timestamp=at, data=message.body.decode()),
+        "webhook-signature": _signatures(message, endpoint.secrets, at=at),
     }
-    return Request("POST", url, headers=headers, data=message.body).prepare()
+    return Request("POST", endpoint.url, headers=headers, data=message.body).prepare()
+
+
+def _signatures(message: Message, secrets: Sequence[str], *, at: datetime) -> str:
+    """One for each secret, a space between them: Standard Webhooks, "Multiple signatures"."""
+    body = message.body.decode()
+    return " ".join(Webhook(secret).sign(msg_id=message.id, timestamp=at, data=body) for secret in secrets)
 
 
 def _beginning(body: HTTPResponse) -> str:

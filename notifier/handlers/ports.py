@@ -1,0 +1,67 @@
+"""What the use-cases need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from notifier.domain.deliveries import Answer, AttemptNumber, DeliveryKey, Message, Verdict
+from notifier.domain.endpoints import EndpointKey, Failing
+from shared.apps import WebhookEndpoint
+from shared.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One attempt, for the record. `answer` None: none was made, since it cannot be sent at all."""
+
+    key: DeliveryKey
+    answer: Answer | None
+    verdict: Verdict
+    due_at: datetime | None
+
+
+class Deliveries(Protocol):
+    """The deliveries on record, within one transaction."""
+
+    def add(self, wanted: Mapping[DeliveryKey, str], *, now: datetime) -> None:
+        """Puts waiting deliveries of events of these types on record; a known one stays as it is."""
+        ...
+
+    def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Mapping[DeliveryKey, AttemptNumber]:
+        """Puts attempts, and the new states of their deliveries, on record; how many attempts each has now.
+
+        A delivery that is not waiting any more, because another process had taken it too, is left out.
+        """
+        ...
+
+    def taken_by(self, endpoints: AbstractSet[EndpointKey]) -> None:
+        """These endpoints have taken a message: they are not failing."""
+        ...
+
+    def failed_at(self, failures: Mapping[EndpointKey, int], *, now: datetime) -> Sequence[Failing]:
+        """These endpoints have failed so often more; how they stand."""
+        ...
+
+    def disable(self, endpoint: EndpointKey, *, url: str, reason: str, now: datetime) -> bool:
+        """Disables the endpoint, as long as it has this URL; False when it is already."""
+        ...
+
+
+class Feed(Protocol):
+    """The end of the feed, within one transaction."""
+
+    def append(self, events: Sequence[Event[Any]]) -> None:
+        """Gives the events the next places of their apps' feeds."""
+        ...
+
+
+class Poster(Protocol):
+    """Posts messages."""
+
+    def post(self, message: Message, *, endpoint: WebhookEndpoint) -> Answer:
+        """Signs and posts it, once. A failure is an answer too: nothing is raised for it."""
+        ...

@@ -1,0 +1,218 @@
+"""Inbound from the clock: sends what is due, each endpoint in a lane of its own.
+
+One thread looks what is due and hands it to the lanes. Each lane has threads of its own, so an endpoint that hangs
+holds nothing but its own; what several of them have found out is settled together.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from notifier.domain.deliveries import Answer, Delivery, DeliveryKey
+from notifier.domain.endpoints import EndpointKey
+from notifier.domain.lanes import Lane
+from notifier.handlers.ports import Poster
+from notifier.handlers.sending import Attempted, Unsendable, attempt
+from shared.apps import WebhookEndpoint
+from shared.bus.group_commit import GroupCommit
+from shared.bus.heartbeat import Heartbeat
+from shared.bus.wake import Sleeper
+from shared.clock import Clock
+from shared.database import DatabaseUnavailable
+from shared.ids import IdSource
+from shared.log import get_logger
+from shared.schedule import Stopped
+
+log = get_logger(__name__)
+
+POLL_S: Final = 0.25
+"""How often to look without having been woken: a retry that has come due wakes nobody."""
+REST_S: Final = 0.005
+"""At least so long between two looks: under load the journal grows, and calls end, all the time."""
+AWAY_S: Final = 1.0
+JITTER_MAX: Final = 1.2
+SETTLE_WITHIN_S: Final = 45.0
+"""More than settling takes when all goes well. What is not settled by then is sent again, by whoever comes first."""
+
+Settle = Callable[[Sequence[Attempted]], None]
+
+
+class Record(Protocol):
+    """What is due, on record; each call is a transaction of its own, and raises DatabaseUnavailable."""
+
+    def take(
+        self, room: Mapping[EndpointKey, tuple[WebhookEndpoint, int]], *, now: datetime, lost_at: datetime
+    ) -> Sequence[Delivery]:
+        """Takes what is due, so many for each endpoint at most; it is due again at `lost_at`."""
+        ...
+
+    def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
+        """These will not be tried: they are due again."""
+        ...
+
+
+class Sender:
+    """Sends until it is stopped. Several processes may do so at once; each has lanes of its own."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: Mapping[EndpointKey, WebhookEndpoint],
+        record: Record,
+        settle: Settle,
+        poster: Poster,
+        call_within_s: float,
+        sleeper: Sleeper,
+        heartbeat: Heartbeat,
+        clock: Clock,
+        ids: IdSource,
+    ) -> None:
+        """`settle` writes down what attempts came to, in one transaction; `call_within_s` is what a call may take."""
+        self._record = record
+        self._settling = GroupCommit(_one_each(settle), may_join=_is_of_another_delivery)
+        self._poster = poster
+        self._lease = timedelta(seconds=call_within_s + SETTLE_WITHIN_S)
+        self._sleeper = sleeper
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._ids = ids
+        self._lanes = {
+            key: _Threads(endpoint, self._try, clock=clock, sleeper=sleeper) for key, endpoint in endpoints.items()
+        }
+        self._rest = threading.Event()  # never set: a pause that needs no clock of its own
+
+    def run(self, stopped: Stopped) -> None:
+        """Sends what is due, as it comes due, until it is stopped. A database that is away is waited for."""
+        while not stopped():
+            try:
+                self.send_due()
+            except (DatabaseUnavailable, SQLAlchemyError) as error:  # the next look may fare better
+                log.warning("what is due cannot be looked up", error=type(error).__name__)
+                self._sleeper.wait(AWAY_S)
+                continue
+            self._heartbeat.beat()
+            self._rest.wait(REST_S)
+            self._sleeper.wait(POLL_S)
+
+    def close(self, *, within_s: float) -> None:
+        """Gives back what was not begun, and waits for what was. What is not done by then is sent again."""
+        deadline_s = self._clock.monotonic() + within_s
+        left = [delivery.key for lane in self._lanes.values() for delivery in lane.empty()]
+        try:
+            self._record.give_back(left, now=self._clock.now())
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
+            log.warning("what was not sent is sent later", deliveries=len(left), error=type(error).__name__)
+        for lane in self._lanes.values():
+            lane.finish(within_s=deadline_s - self._clock.monotonic())
+
+    def send_due(self) -> int:
+        """Has what is due tried, as far as the lanes have room; how many. Raises DatabaseUnavailable."""
+        now, now_s = self._clock.now(), self._clock.monotonic()
+        room = {key: (lane.endpoint, size) for key, lane in self._lanes.items() if (size := lane.room(now_s)) > 0}
+        if not room:
+            return 0
+        taken = self._record.take(room, now=now, lost_at=now + self._lease)
+        for delivery in taken:
+            self._lanes[delivery.key.endpoint].enter(delivery)
+        return len(taken)
+
+    def _try(self, endpoint: WebhookEndpoint, delivery: Delivery) -> Answer | None:
+        """One attempt, and its settlement; the endpoint's answer, or that there was none. Never raises."""
+        outcome = self._outcome(endpoint, delivery)
+        try:
+            jitter = self._ids.uniform(1.0, JITTER_MAX)
+            self._settling.submit(Attempted(delivery, endpoint, outcome, jitter))
+        except Exception as error:  # noqa: BLE001  the thread's edge: it is due again when its lease is over
+            log.error("a webhook is not settled", event_id=str(delivery.key.event_id), error=type(error).__name__)
+        return outcome if isinstance(outcome, Answer) else None
+
+    def _outcome(self, endpoint: WebhookEndpoint, delivery: Delivery) -> Answer | Unsendable:
+        try:
+            return attempt(delivery, endpoint=endpoint, poster=self._poster)
+        except Exception as error:  # a bug: it parks this one, and no other
+            log.exception("a webhook cannot be sent", event_id=str(delivery.key.event_id))
+            return Unsendable(f"it cannot be sent: {type(error).__name__}")
+
+
+class _Threads:
+    """One endpoint's lane, and the threads that work in it: started when they are needed, as many as it may have."""
+
+    def __init__(
+        self,
+        endpoint: WebhookEndpoint,
+        work: Callable[[WebhookEndpoint, Delivery], Answer | None],
+        *,
+        clock: Clock,
+        sleeper: Sleeper,
+    ) -> None:
+        self.endpoint = endpoint
+        self._work = work
+        self._clock = clock
+        self._sleeper = sleeper
+        self._lane = Lane.of(endpoint.calls_at_once)
+        self._changed = threading.Condition()
+        self._waiting: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._threads = 0
+
+    def room(self, now_s: float) -> int:
+        """How many more deliveries may come in now."""
+        with self._changed:
+            return self._lane.room(in_flight=self._in_flight, now_s=now_s)
+
+    def enter(self, delivery: Delivery) -> None:
+        """Has the delivery tried, at once."""
+        with self._changed:
+            self._in_flight += 1
+            if self._in_flight > self._threads:
+                self._threads += 1
+                threading.Thread(target=self._serve, name=f"to {self.endpoint.id}", daemon=True).start()
+        self._waiting.put(delivery)
+
+    def empty(self) -> list[Delivery]:
+        """Takes out what no thread has begun with."""
+        left: list[Delivery] = []
+        with self._changed:
+            while not self._waiting.empty():
+                try:
+                    left.append(self._waiting.get_nowait())
+                except queue.Empty:  # a thread was faster
+                    break
+            self._in_flight -= len(left)
+        return left
+
+    def finish(self, *, within_s: float) -> bool:
+        """Waits until nothing is in flight; False when that takes too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout=max(0.0, within_s))
+
+    def _serve(self) -> None:
+        while True:
+            answer = self._work(self.endpoint, self._waiting.get())
+            with self._changed:
+                self._in_flight -= 1
+                if answer is not None:
+                    self._lane = self._lane.heard(answer, now_s=self._clock.monotonic())
+                self._changed.notify_all()
+            self._sleeper.interrupt()  # there is room again
+
+
+def _one_each(settle: Settle) -> Callable[[Sequence[Attempted]], Sequence[None]]:
+    """For group commit, which wants a result for each."""
+
+    def write(attempted: Sequence[Attempted]) -> Sequence[None]:
+        settle(attempted)
+        return [None] * len(attempted)
+
+    return write
+
+
+def _is_of_another_delivery(attempted: Attempted, others: Sequence[Attempted]) -> bool:
+    """A delivery that was taken for lost, and is settled twice after all, is settled once by each transaction."""
+    return all(attempted.delivery.key != other.delivery.key for other in others)

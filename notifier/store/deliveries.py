@@ -1,0 +1,243 @@
+"""Deliveries, their attempts, and how the endpoints do: set-based, in the transaction of the caller's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from notifier.domain.deliveries import AttemptNumber, Delivery, DeliveryKey
+from notifier.domain.endpoints import EndpointKey, Failing
+from notifier.handlers.ports import Settlement
+from shared.apps import WebhookEndpoint
+from shared.bus import journal
+from shared.database import array_literal
+
+_ADD: Final = """
+insert into notifier.delivery (app, endpoint_id, event_id, type, created_at, due_at)
+select app, endpoint_id, event_id, type, %(now)s, %(now)s
+  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[], %(type)s::text[])
+       as new (app, endpoint_id, event_id, type)
+ order by app, endpoint_id, event_id
+on conflict do nothing
+"""
+
+# `d.ctid = any (array(...))`: joined in any other way the planner may hash the whole table (as in shared.bus.courier).
+_TAKE: Final = """
+with room as (
+    select app, endpoint_id, deliveries
+      from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(url)s::text[], %(room)s::int[])
+           as wanted (app, endpoint_id, url, deliveries)
+     where not exists (
+               select from notifier.endpoint known
+                where known.app = wanted.app and known.endpoint_id = wanted.endpoint_id
+                  and known.disabled_url = wanted.url))
+update notifier.delivery d
+   set due_at = %(lost_at)s
+ where d.ctid = any (array(
+           select due.ctid
+             from room, lateral (
+                  select ctid from notifier.delivery q
+                   where q.app = room.app and q.endpoint_id = room.endpoint_id
+                     and q.state = 'waiting' and q.due_at <= %(now)s
+                   order by q.due_at limit room.deliveries for update skip locked) due))
+returning d.app, d.endpoint_id, d.event_id, d.attempts - d.attempts_before
+"""
+
+_GIVE_BACK: Final = """
+update notifier.delivery d set due_at = %(now)s
+  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[]) as back (app, endpoint_id, event_id)
+ where d.app = back.app and d.endpoint_id = back.endpoint_id and d.event_id = back.event_id and d.state = 'waiting'
+"""
+
+_SETTLE: Final = """
+with said as (
+    select *
+      from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[], %(at)s::timestamptz[],
+                  %(status)s::int[], %(duration_ms)s::int[], %(answer)s::text[], %(error)s::text[],
+                  %(retry_after_s)s::float8[], %(state)s::text[], %(reason)s::text[], %(due_at)s::timestamptz[])
+           as said (app, endpoint_id, event_id, at, status, duration_ms, answer, error, retry_after_s, state, reason,
+                    due_at)),
+mine as materialized (  -- in one order: another process that has taken one of them too is waited for, not in a circle
+    select app, endpoint_id, event_id
+      from notifier.delivery d
+     where d.state = 'waiting'
+       and (d.app, d.endpoint_id, d.event_id) in (select app, endpoint_id, event_id from said)
+     order by app, endpoint_id, event_id for update),
+settled as (
+    update notifier.delivery d
+       set state = said.state, attempts = d.attempts + (said.at is not null)::int, due_at = said.due_at,
+           settled_at = case when said.state <> 'waiting' then %(now)s::timestamptz end,
+           last_status = said.status, last_error = said.reason
+      from said join mine using (app, endpoint_id, event_id)
+     where d.app = said.app and d.endpoint_id = said.endpoint_id and d.event_id = said.event_id
+    returning d.app, d.endpoint_id, d.event_id, d.attempts),
+kept as (
+    insert into notifier.attempt
+           (app, endpoint_id, event_id, number, at, status, duration_ms, answer, error, retry_after_s)
+    select app, endpoint_id, event_id, settled.attempts, at, status, duration_ms, answer, error, retry_after_s
+      from settled join said using (app, endpoint_id, event_id)
+     where at is not null)
+select app, endpoint_id, event_id, attempts from settled
+"""
+
+_TAKEN_BY: Final = """
+update notifier.endpoint set failing_since = null, failures = 0
+ where ctid = any (array(
+           select ctid from notifier.endpoint
+            where (app, endpoint_id) in (select * from unnest(%(app)s::text[], %(endpoint_id)s::text[]))
+              and failures > 0
+            order by app, endpoint_id for update))
+"""
+
+_FAILED_AT: Final = """
+insert into notifier.endpoint as known (app, endpoint_id, failing_since, failures)
+select app, endpoint_id, %(now)s, failures
+  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(failures)s::int[]) as new (app, endpoint_id, failures)
+ order by app, endpoint_id
+on conflict (app, endpoint_id) do update
+   set failing_since = coalesce(known.failing_since, excluded.failing_since),
+       failures = least(known.failures::bigint + excluded.failures, 2147483647)
+returning app, endpoint_id, failing_since, failures
+"""
+
+_DISABLE: Final = """
+insert into notifier.endpoint as known (app, endpoint_id, disabled_at, disabled_url, reason)
+values (%(app)s, %(endpoint_id)s, %(now)s, %(url)s, %(reason)s)
+on conflict (app, endpoint_id) do update
+   set disabled_at = excluded.disabled_at, disabled_url = excluded.disabled_url, reason = excluded.reason
+ where known.disabled_url is distinct from excluded.disabled_url
+returning true
+"""
+
+_FORGET: Final = """
+with gone as (
+    select app, endpoint_id, event_id
+      from notifier.delivery
+     where app = %(app)s and endpoint_id = %(endpoint_id)s and settled_at < %(before)s
+     order by settled_at limit %(limit)s for update skip locked),
+attempts as (
+    delete from notifier.attempt a using gone
+     where a.app = gone.app and a.endpoint_id = gone.endpoint_id and a.event_id = gone.event_id)
+delete from notifier.delivery d using gone
+ where d.app = gone.app and d.endpoint_id = gone.endpoint_id and d.event_id = gone.event_id
+"""
+
+# One look into the index for each endpoint that ever had a delivery, not one for each delivery.
+_ENDPOINTS: Final = """
+with recursive each as (
+    (select app, endpoint_id from notifier.delivery order by app, endpoint_id limit 1)
+    union all
+    select next.app, next.endpoint_id
+      from each, lateral (
+           select app, endpoint_id from notifier.delivery d
+            where (d.app, d.endpoint_id) > (each.app, each.endpoint_id)
+            order by app, endpoint_id limit 1) next)
+select app, endpoint_id from each
+"""
+
+
+class Deliveries:
+    """The deliveries on record, in the transaction of this connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, wanted: Mapping[DeliveryKey, str], *, now: datetime) -> None:
+        """Puts waiting deliveries of events of these types on record; a known one stays as it is."""
+        if wanted:
+            self._run(_ADD, _keys(wanted) | {"type": array_literal(wanted.values()), "now": now})
+
+    def take(
+        self, room: Mapping[EndpointKey, tuple[WebhookEndpoint, int]], *, now: datetime, lost_at: datetime
+    ) -> list[Delivery]:
+        """Takes what is due for endpoints that are not disabled, so many for each at most, those due longest first.
+
+        What is taken is nobody else's until `lost_at`; then it is taken for lost, and due again.
+        """
+        parameters = _endpoints(room) | {
+            "url": array_literal(endpoint.url for endpoint, _ in room.values()),
+            "room": array_literal(size for _, size in room.values()),
+            "now": now,
+            "lost_at": lost_at,
+        }
+        attempts = {DeliveryKey(*key): attempts for *key, attempts in self._run(_TAKE, parameters)}
+        events = {event.id: event for event in journal.look_up(self._connection, [key.event_id for key in attempts])}
+        return [Delivery(key, events[key.event_id], number) for key, number in attempts.items()]
+
+    def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
+        """These were taken and will not be tried: they are due again."""
+        if keys:
+            self._run(_GIVE_BACK, _keys(keys) | {"now": now})
+
+    def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> dict[DeliveryKey, AttemptNumber]:
+        """Puts attempts, and the new states of their deliveries, on record; how many attempts each has now."""
+        answers = [each.answer for each in settlements]
+        columns: dict[str, Iterable[Any]] = {
+            "at": (answer and answer.at for answer in answers),
+            "status": (answer and answer.status for answer in answers),
+            "duration_ms": (answer and answer.duration_ms for answer in answers),
+            "answer": (answer and answer.beginning for answer in answers),
+            "error": (answer and answer.error for answer in answers),
+            "retry_after_s": (answer and answer.retry_after_s for answer in answers),
+            "state": (each.verdict.state for each in settlements),
+            "reason": (each.verdict.reason for each in settlements),
+            "due_at": (each.due_at for each in settlements),
+        }
+        parameters = _keys([each.key for each in settlements]) | {
+            name: array_literal(values) for name, values in columns.items()
+        }
+        rows = self._run(_SETTLE, parameters | {"now": now})
+        return {DeliveryKey(*key): AttemptNumber(attempts) for *key, attempts in rows}
+
+    def taken_by(self, endpoints: AbstractSet[EndpointKey]) -> None:
+        """These endpoints have taken a message: they are not failing."""
+        if endpoints:
+            self._run(_TAKEN_BY, _endpoints(endpoints))
+
+    def failed_at(self, failures: Mapping[EndpointKey, int], *, now: datetime) -> list[Failing]:
+        """These endpoints have failed so often more; how they stand."""
+        if not failures:
+            return []
+        parameters = _endpoints(failures) | {"failures": array_literal(failures.values()), "now": now}
+        return [
+            Failing(EndpointKey(app, endpoint_id), since, count)
+            for app, endpoint_id, since, count in self._run(_FAILED_AT, parameters)
+        ]
+
+    def disable(self, endpoint: EndpointKey, *, url: str, reason: str, now: datetime) -> bool:
+        """Disables the endpoint, as long as it has this URL; False when it is already."""
+        parameters = {"app": endpoint.app, "endpoint_id": endpoint.id, "url": url, "reason": reason, "now": now}
+        return bool(self._connection.exec_driver_sql(_DISABLE, parameters).scalar())
+
+    def endpoints(self) -> list[EndpointKey]:
+        """All endpoints that have deliveries on record, configured or not."""
+        return [EndpointKey(app, endpoint_id) for app, endpoint_id in self._connection.exec_driver_sql(_ENDPOINTS)]
+
+    def forget(self, endpoint: EndpointKey, *, before: datetime, limit: int) -> int:
+        """Removes some of the endpoint's deliveries that came to their end before then; how many."""
+        parameters = {"app": endpoint.app, "endpoint_id": endpoint.id, "before": before, "limit": limit}
+        return self._connection.exec_driver_sql(_FORGET, parameters).rowcount
+
+    def _run(self, statement: str, parameters: Mapping[str, Any]) -> Any:
+        return self._connection.exec_driver_sql(statement, dict(parameters))
+
+
+def _keys(keys: Iterable[DeliveryKey]) -> dict[str, str]:
+    listed = list(keys)
+    return {
+        "app": array_literal(key.app for key in listed),
+        "endpoint_id": array_literal(key.endpoint_id for key in listed),
+        "event_id": array_literal(key.event_id for key in listed),
+    }
+
+
+def _endpoints(keys: Iterable[EndpointKey]) -> dict[str, str]:
+    listed = list(keys)
+    return {
+        "app": array_literal(key.app for key in listed),
+        "endpoint_id": array_literal(key.id for key in listed),
+    }
