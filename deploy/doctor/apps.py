@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from deploy.doctor.findings import Finding, failed, ok, warning
 from gateway.api.credentials import Credentials
-from notifier.domain import endpoint_problems
+from notifier.domain.endpoints import endpoint_problems
 from shared.apps import App, Apps
 from shared.catalog import Catalog
 from shared.clock import Clock

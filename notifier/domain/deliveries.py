@@ -118,6 +118,16 @@ def judge(answer: Answer, *, number: AttemptNumber, delays_s: Sequence[float] | 
     return Verdict("waiting", answer.error, delay_s=delay_s * jitter)
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One attempt, for the record. `answer` None: none was made, since it cannot be sent at all."""
+
+    key: DeliveryKey
+    answer: Answer | None
+    verdict: Verdict
+    due_at: datetime | None
+
+
 def read_retry_after(value: str | None, *, now: datetime) -> float | None:
     """Seconds to wait, from 0 to RETRY_AFTER_S_MAX. None: there is no such header, or it cannot be read.
 

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from notifier.domain.deliveries import Answer, AttemptNumber, DeliveryKey, Message, Verdict
+from notifier.domain.deliveries import Answer, AttemptNumber, DeliveryKey, Message, Settlement
 from notifier.domain.endpoints import EndpointKey, Failing
 from shared.apps import WebhookEndpoint
 from shared.events import Event
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """One attempt, for the record. `answer` None: none was made, since it cannot be sent at all."""
-
-    key: DeliveryKey
-    answer: Answer | None
-    verdict: Verdict
-    due_at: datetime | None
 
 
 class Deliveries(Protocol):

@@ -12,12 +12,13 @@ from notifier.domain.deliveries import (
     Answer,
     AttemptNumber,
     Delivery,
+    Settlement,
     Verdict,
     judge,
     message_of,
 )
 from notifier.domain.endpoints import EndpointKey
-from notifier.handlers.ports import Deliveries, Poster, Settlement
+from notifier.handlers.ports import Deliveries, Poster
 from shared.apps import WebhookEndpoint
 from shared.events import (
     Draft,

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from notifier.domain.deliveries import AttemptNumber, Delivery, DeliveryKey
+from notifier.domain.deliveries import AttemptNumber, Delivery, DeliveryKey, Settlement
 from notifier.domain.endpoints import EndpointKey, Failing
-from notifier.handlers.ports import Settlement
 from shared.apps import WebhookEndpoint
 from shared.bus import journal
 from shared.database import array_literal
