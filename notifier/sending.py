@@ -40,7 +40,12 @@ JITTER_MAX: Final = 1.2
 SETTLE_WITHIN_S: Final = 45.0
 """More than settling takes when all goes well. What is not settled by then is sent again, by whoever comes first."""
 
+UNSETTLED_MAX: Final = 4
+"""Of each endpoint, so many times what may be called at once."""
+
 Settle = Callable[[Sequence[Attempted]], None]
+Answered = Callable[[Answer | Unsendable], None]
+Work = Callable[[WebhookEndpoint, Delivery, Answered], None]
 
 
 class Record(Protocol):
@@ -122,15 +127,15 @@ class Sender:
             self._lanes[delivery.key.endpoint].enter(delivery)
         return len(taken)
 
-    def _try(self, endpoint: WebhookEndpoint, delivery: Delivery) -> Answer | None:
-        """One attempt, and its settlement; the endpoint's answer, or that there was none. Never raises."""
+    def _try(self, endpoint: WebhookEndpoint, delivery: Delivery, answered: Answered) -> None:
+        """One attempt, and its settlement. Never raises."""
         outcome = self._outcome(endpoint, delivery)
+        answered(outcome)
         try:
             jitter = self._ids.uniform(1.0, JITTER_MAX)
             self._settling.submit(Attempted(delivery, endpoint, outcome, jitter))
         except Exception as error:  # noqa: BLE001  the thread's edge: it is due again when its lease is over
             log.error("a webhook is not settled", event_id=str(delivery.key.event_id), error=type(error).__name__)
-        return outcome if isinstance(outcome, Answer) else None
 
     def _outcome(self, endpoint: WebhookEndpoint, delivery: Delivery) -> Answer | Unsendable:
         try:
@@ -141,16 +146,13 @@ class Sender:
 
 
 class _Threads:
-    """One endpoint's lane, and the threads that work in it: started when they are needed, as many as it may have."""
+    """One endpoint's lane, and the threads that work in it: started when they are needed, and so many at most.
 
-    def __init__(
-        self,
-        endpoint: WebhookEndpoint,
-        work: Callable[[WebhookEndpoint, Delivery], Answer | None],
-        *,
-        clock: Clock,
-        sleeper: Sleeper,
-    ) -> None:
+    A call is over for its lane when it has its answer. What settling then takes is no reason to call less, but it has
+    its limit too.
+    """
+
+    def __init__(self, endpoint: WebhookEndpoint, work: Work, *, clock: Clock, sleeper: Sleeper) -> None:
         self.endpoint = endpoint
         self._work = work
         self._clock = clock
@@ -158,19 +160,22 @@ class _Threads:
         self._lane = Lane.of(endpoint.calls_at_once)
         self._changed = threading.Condition()
         self._waiting: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
-        self._in_flight = 0
+        self._calling = 0
+        self._unsettled = 0
         self._threads = 0
 
     def room(self, now_s: float) -> int:
         """How many more deliveries may come in now."""
         with self._changed:
-            return self._lane.room(in_flight=self._in_flight, now_s=now_s)
+            left = UNSETTLED_MAX * self.endpoint.calls_at_once - self._unsettled
+            return min(self._lane.room(in_flight=self._calling, now_s=now_s), left)
 
     def enter(self, delivery: Delivery) -> None:
         """Has the delivery tried, at once."""
         with self._changed:
-            self._in_flight += 1
-            if self._in_flight > self._threads:
+            self._calling += 1
+            self._unsettled += 1
+            if self._unsettled > self._threads:
                 self._threads += 1
                 threading.Thread(target=self._serve, name=f"to {self.endpoint.id}", daemon=True).start()
         self._waiting.put(delivery)
@@ -184,23 +189,28 @@ class _Threads:
                     left.append(self._waiting.get_nowait())
                 except queue.Empty:  # a thread was faster
                     break
-            self._in_flight -= len(left)
+            self._calling -= len(left)
+            self._unsettled -= len(left)
         return left
 
     def finish(self, *, within_s: float) -> bool:
         """Waits until nothing is in flight; False when that takes too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._in_flight == 0, timeout=max(0.0, within_s))
+            return self._changed.wait_for(lambda: self._unsettled == 0, timeout=max(0.0, within_s))
 
     def _serve(self) -> None:
         while True:
-            answer = self._work(self.endpoint, self._waiting.get())
+            self._work(self.endpoint, self._waiting.get(), self._answered)
             with self._changed:
-                self._in_flight -= 1
-                if answer is not None:
-                    self._lane = self._lane.heard(answer, now_s=self._clock.monotonic())
+                self._unsettled -= 1
                 self._changed.notify_all()
-            self._sleeper.interrupt()  # there is room again
+
+    def _answered(self, outcome: Answer | Unsendable) -> None:
+        with self._changed:
+            self._calling -= 1
+            if isinstance(outcome, Answer):
+                self._lane = self._lane.heard(outcome, now_s=self._clock.monotonic())
+        self._sleeper.interrupt()  # there is room again
 
 
 def _one_each(settle: Settle) -> Callable[[Sequence[Attempted]], Sequence[None]]:

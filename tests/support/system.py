@@ -242,13 +242,17 @@ def server() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_system(*, webhooks: bool = True, durable: bool = False, **changes: Any) -> Iterator[System]:
-    """The whole system, started and stopped; without `webhooks` nobody wants to be told. `changes` are of its settings.
+def running_system(
+    *, webhooks: bool = True, hooks_url: str | None = None, durable: bool = False, **changes: Any
+) -> Iterator[System]:
+    """The whole system, started and stopped. `changes` are of its settings.
+
+    Without `webhooks` nobody wants to be told; with a `hooks_url` it is not our receiver who is told.
 
     Volatile by default (PostgreSQL does not wait for the disk): its data is thrown away.
     """
     with reachable_directory() as directory, receiving(WEBHOOK_SECRET) as receiver:
-        settings = _settings(directory, receiver if webhooks else None, changes)
+        settings = _settings(directory, (hooks_url or receiver.url) if webhooks else None, changes)
         events: list[Any] = []
         stack = Stack(
             settings=settings,
@@ -265,12 +269,11 @@ def running_system(*, webhooks: bool = True, durable: bool = False, **changes: A
             engine.dispose()
 
 
-def _settings(directory: Path, receiver: Receiver | None, changes: dict[str, Any]) -> StackSettings:
+def _settings(directory: Path, hooks_url: str | None, changes: dict[str, Any]) -> StackSettings:
     settings = own_settings(directory, **changes)
     apps = (PROJECT / "deploy/examples/apps.toml").read_text(encoding="utf-8")
-    told = apps.index("[[apps.webhooks]]") if receiver is None else None
-    url = "" if receiver is None else receiver.url
-    settings.apps_file.write_text(apps[:told].replace("http://127.0.0.1:8091/hooks", url), encoding="utf-8")
+    told = apps.index("[[apps.webhooks]]") if hooks_url is None else None
+    settings.apps_file.write_text(apps[:told].replace("http://127.0.0.1:8091/hooks", hooks_url or ""), encoding="utf-8")
     return settings
 
 
