@@ -95,7 +95,7 @@ proof-subscriptions: $(DEV_STAMP)  ## random lives of subscriptions in any order
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine
 	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py $(ARGS)
 
-.PHONY: bench bench-receipts bench-signatures bench-ledger
+.PHONY: bench bench-receipts bench-signatures bench-ledger bench-webhooks
 bench: $(DEV_STAMP)  ## how fast the road is on this machine, beside references of the same run (some minutes)
 	@$(BIN)/python -m tests.benchmarks.road $(ARGS)
 
@@ -107,6 +107,9 @@ bench-signatures: $(DEV_STAMP)  ## what a notification's verification costs, bes
 
 bench-ledger: $(DEV_STAMP)  ## how fast the ledger posts, spends and reads, in new and in old books, beside plain inserts
 	@$(BIN)/python -m tests.benchmarks.ledger $(ARGS)
+
+bench-webhooks: $(DEV_STAMP)  ## how many webhooks a second a fast receiver is told, and how long after a credit it knows
+	@$(BIN)/python -m tests.benchmarks.webhooks $(ARGS)
 
 .PHONY: check
 check: $(DEV_STAMP)  ## format, lint, types, import contracts

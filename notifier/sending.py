@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Final, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,15 +35,21 @@ log = get_logger(__name__)
 
 POLL_S: Final = 0.25
 """How often to look without having been woken: a retry that has come due wakes nobody."""
-REST_S: Final = 0.005
+REST_S: Final = 0.02
 """At least so long between two looks: under load the journal grows, and calls end, all the time."""
+REST_BUSY_S: Final = 0.005
+"""The same while more is due than lanes had room for: it is they who are to set the pace."""
 AWAY_S: Final = 1.0
 JITTER_MAX: Final = 1.2
-SETTLE_WITHIN_S: Final = 45.0
+SETTLE_WITHIN_S: Final = 35.0
 """More than settling takes when all goes well. What is not settled by then is sent again, by whoever comes first."""
 
-UNSETTLED_MAX: Final = 4
-"""Of each endpoint, so many times what may be called at once."""
+TAKEN_AHEAD: Final = 4
+"""So many times what may be called at once is taken at once."""
+TURN_WITHIN_S: Final = 10.0
+"""What has not had its turn by then is left to its lease, which is longer by all that a call and its settling take."""
+THREADS_A_CALL: Final = 4
+"""Threads, for each call that may be made at once: most of them settle what they have heard."""
 
 Settle = Callable[[Sequence[Attempted]], None]
 Answered = Callable[[Answer | Unsendable], None]
@@ -82,7 +90,7 @@ class Sender:
         self._record = record
         self._settling = GroupCommit(_one_each(settle), may_join=_is_of_another_delivery)
         self._poster = poster
-        self._lease = timedelta(seconds=call_within_s + SETTLE_WITHIN_S)
+        self._lease = timedelta(seconds=TURN_WITHIN_S + call_within_s + SETTLE_WITHIN_S)
         self._sleeper = sleeper
         self._heartbeat = heartbeat
         self._clock = clock
@@ -96,13 +104,13 @@ class Sender:
         """Sends what is due, as it comes due, until it is stopped. A database that is away is waited for."""
         while not stopped():
             try:
-                self.send_due()
+                taken = self.send_due()
             except (DatabaseUnavailable, SQLAlchemyError) as error:  # the next look may fare better
                 log.warning("what is due cannot be looked up", error=type(error).__name__)
                 self._sleeper.wait(AWAY_S)
                 continue
             self._heartbeat.beat()
-            self._rest.wait(REST_S)
+            self._rest.wait(REST_BUSY_S if taken else REST_S)
             self._sleeper.wait(POLL_S)
 
     def close(self, *, within_s: float) -> None:
@@ -123,8 +131,8 @@ class Sender:
         if not room:
             return 0
         taken = self._record.take(room, now=now, lost_at=now + self._lease)
-        for delivery in taken:
-            self._lanes[delivery.key.endpoint].enter(delivery)
+        for key, deliveries in groupby(sorted(taken, key=_endpoint_name), key=lambda each: each.key.endpoint):
+            self._lanes[key].enter(deliveries, now_s=now_s)
         return len(taken)
 
     def _try(self, endpoint: WebhookEndpoint, delivery: Delivery, answered: Answered) -> None:
@@ -148,8 +156,8 @@ class Sender:
 class _Threads:
     """One endpoint's lane, and the threads that work in it: started when they are needed, and so many at most.
 
-    A call is over for its lane when it has its answer. What settling then takes is no reason to call less, but it has
-    its limit too.
+    More is taken than is called at once, so that a look costs less than a call, and it waits here for its turn. A call
+    is over for its lane when it has its answer: what settling then takes is no reason to call less.
     """
 
     def __init__(self, endpoint: WebhookEndpoint, work: Work, *, clock: Clock, sleeper: Sleeper) -> None:
@@ -159,50 +167,67 @@ class _Threads:
         self._sleeper = sleeper
         self._lane = Lane.of(endpoint.calls_at_once)
         self._changed = threading.Condition()
-        self._waiting: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._taken: deque[tuple[Delivery, float]] = deque()
+        self._calls: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._calling = 0
-        self._unsettled = 0
+        self._busy = 0  # threads that call or settle
         self._threads = 0
 
     def room(self, now_s: float) -> int:
-        """How many more deliveries may come in now."""
+        """How many more deliveries are to be taken now: none, until what waits is less than may be called at once."""
         with self._changed:
-            left = UNSETTLED_MAX * self.endpoint.calls_at_once - self._unsettled
-            return min(self._lane.room(in_flight=self._calling, now_s=now_s), left)
+            self._go_on()  # a pause may be over, which nobody tells
+            at_once = self._lane.room(in_flight=0, now_s=now_s)
+            if len(self._taken) >= at_once:
+                return 0
+            ahead = at_once if self._lane.is_probed else at_once * TAKEN_AHEAD
+            return max(0, ahead - self._calling - len(self._taken))
 
-    def enter(self, delivery: Delivery) -> None:
-        """Has the delivery tried, at once."""
+    def enter(self, deliveries: Iterable[Delivery], *, now_s: float) -> None:
+        """Has these tried, each when there is room."""
         with self._changed:
-            self._calling += 1
-            self._unsettled += 1
-            if self._unsettled > self._threads:
-                self._threads += 1
-                threading.Thread(target=self._serve, name=f"to {self.endpoint.id}", daemon=True).start()
-        self._waiting.put(delivery)
+            self._taken.extend((delivery, now_s) for delivery in deliveries)
+            self._go_on()
 
     def empty(self) -> list[Delivery]:
-        """Takes out what no thread has begun with."""
-        left: list[Delivery] = []
+        """Takes out what waits for its turn."""
         with self._changed:
-            while not self._waiting.empty():
-                try:
-                    left.append(self._waiting.get_nowait())
-                except queue.Empty:  # a thread was faster
-                    break
-            self._calling -= len(left)
-            self._unsettled -= len(left)
-        return left
+            left = [delivery for delivery, _ in self._taken]
+            self._taken.clear()
+            return left
 
     def finish(self, *, within_s: float) -> bool:
         """Waits until nothing is in flight; False when that takes too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._unsettled == 0, timeout=max(0.0, within_s))
+            return self._changed.wait_for(lambda: self._busy == 0, timeout=max(0.0, within_s))
+
+    def _go_on(self) -> None:
+        """Gives what waits to threads, as far as the lane has room. The lock is held."""
+        now_s = self._clock.monotonic()
+        while self._taken and self._lane.room(in_flight=self._calling, now_s=now_s) and self._has_a_thread():
+            delivery, taken_s = self._taken.popleft()
+            if now_s - taken_s > TURN_WITHIN_S:
+                continue  # the endpoint has failed meanwhile; it is due again when its lease is over
+            self._calling += 1
+            self._busy += 1
+            self._calls.put(delivery)
+
+    def _has_a_thread(self) -> bool:
+        """Whether one is free; one more is started if there may be more."""
+        if self._busy < self._threads:
+            return True
+        if self._threads >= self.endpoint.calls_at_once * THREADS_A_CALL:
+            return False
+        self._threads += 1
+        threading.Thread(target=self._serve, name=f"to {self.endpoint.id}", daemon=True).start()
+        return True
 
     def _serve(self) -> None:
         while True:
-            self._work(self.endpoint, self._waiting.get(), self._answered)
+            self._work(self.endpoint, self._calls.get(), self._answered)
             with self._changed:
-                self._unsettled -= 1
+                self._busy -= 1
+                self._go_on()
                 self._changed.notify_all()
 
     def _answered(self, outcome: Answer | Unsendable) -> None:
@@ -210,7 +235,14 @@ class _Threads:
             self._calling -= 1
             if isinstance(outcome, Answer):
                 self._lane = self._lane.heard(outcome, now_s=self._clock.monotonic())
-        self._sleeper.interrupt()  # there is room again
+            self._go_on()
+            hungry = len(self._taken) < self._lane.width
+        if hungry:
+            self._sleeper.interrupt()
+
+
+def _endpoint_name(delivery: Delivery) -> str:
+    return str(delivery.key.endpoint)
 
 
 def _one_each(settle: Settle) -> Callable[[Sequence[Attempted]], Sequence[None]]:
