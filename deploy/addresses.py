@@ -15,6 +15,7 @@ class Addresses:
 
     gateway: str
     ledger: str
+    notifier: str
     simulator: str
     flower: str
     flower_login: tuple[str, str]
@@ -32,6 +33,7 @@ def addresses(settings: StackSettings, remembered: Remembered) -> Addresses:
     return Addresses(
         gateway=f"http://{host}:{settings.gateway_port}",
         ledger=f"http://{host}:{settings.ledger_port}",
+        notifier=f"http://{host}:{settings.notifier_port}",
         simulator=f"http://{host}:{settings.simulator_port}",
         flower=f"http://{host}:{settings.flower_port}",
         flower_login=(settings.flower_user, password),
@@ -92,9 +94,11 @@ def environment(
         "PURSER_APPS_FILE": str(settings.apps_file),
         "PURSER_CATALOG_FILE": str(settings.catalog_file),
         "PURSER_LEDGER_URL": given.ledger_url or where.ledger,
+        "PURSER_NOTIFIER_URL": given.notifier_url or where.notifier,
         "PURSER_BIND": settings.bind,
         "PURSER_GATEWAY_PORT": str(settings.gateway_port),
         "PURSER_LEDGER_PORT": str(settings.ledger_port),
+        "PURSER_NOTIFIER_PORT": str(settings.notifier_port),
         "PURSER_SIMULATOR_PORT": str(settings.simulator_port),
         "PURSER_FLOWER_PORT": str(settings.flower_port),
         "PURSER_FLOWER_USER": settings.flower_user,

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "subscriptions": "What a user has subscribed to, and how it stands.",
     "entitlements": "What a user may use, until when, and from what.",
     "parked": "What could not be handled: list, retry, drop.",
+    "webhooks": "What the apps' backends are told: endpoints, deliveries, resend, replay, test.",
     "notifications": "What the App Store told us, and what became of it.",
     "reconcile": "Ask the App Store what it said and never came here.",
     "audit": "Compute the ledger's books again, and name what is off.",

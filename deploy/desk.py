@@ -4,7 +4,9 @@ or programs (JSON)."""
 from __future__ import annotations
 
 import json
+import logging
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -86,7 +88,8 @@ def database_engine(*, connections: int = 1) -> Iterator[Engine]:
     url = recalled_addresses(read(StackSettings)).database_url
     engine = connect_engine(url, role=None, pool_size=connections, application_name="purser")
     try:
-        yield engine
+        with _quiet_logs():
+            yield engine
     except (DatabaseUnavailable, SQLAlchemyError) as error:
         if not is_unavailable(error):
             raise
@@ -95,10 +98,26 @@ def database_engine(*, connections: int = 1) -> Iterator[Engine]:
         engine.dispose()
 
 
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """What services log while a command does their work: warnings, and where nobody takes them for its output."""
+    import structlog
+
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
     """Rows (dataclasses) as a table with these columns, or all of each as JSON."""
     if as_json:
-        click.echo(json.dumps([_plain(asdict(row)) for row in rows], indent=2))
+        click.echo(json.dumps([plain(asdict(row)) for row in rows], indent=2))
         return
     if not rows:
         click.echo(empty)
@@ -120,11 +139,12 @@ def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: s
     console.print(table)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON can have it: times as RFC 3339, ids as text."""
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return _cell(value) if isinstance(value, UUID | datetime) else value
 
 

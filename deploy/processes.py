@@ -72,6 +72,7 @@ def _called(function: str) -> Callable[[StackSettings], list[str]]:
 
 GATEWAY = Http("gateway_port", "/readyz")
 LEDGER_API = Http("ledger_port", "/readyz")
+NOTIFIER_API = Http("notifier_port", "/readyz")
 SIMULATOR = Http("simulator_port", "/healthz")
 FLOWER = Http("flower_port", "/healthcheck")
 
@@ -91,6 +92,12 @@ PROCESSES: Mapping[str, Process] = {
             "the ledger's internal API",
             lambda settings: _served("ledger.app:create_api", LEDGER_API, workers=1, threads=8, settings=settings),
             http=LEDGER_API,
+        ),
+        Process(
+            "notifier-api",
+            "the notifier's internal API",
+            lambda settings: _served("notifier.app:create_api", NOTIFIER_API, workers=1, threads=8, settings=settings),
+            http=NOTIFIER_API,
         ),
         Process(
             "gateway",

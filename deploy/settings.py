@@ -32,6 +32,7 @@ class StackSettings(ProcessSettings, AppsSettings, TrustSettings):
     gateway_workers: int = Field(default=2, ge=1, le=256)
     gateway_threads: int = Field(default=8, ge=1, le=1_024)
     ledger_port: int = Field(default=8081, ge=1, le=65_535)
+    notifier_port: int = Field(default=8082, ge=1, le=65_535)
     simulator_port: int = Field(default=8090, ge=1, le=65_535)
     simulator_threads: int = Field(default=128, ge=1, le=1_024)
     flower_port: int = Field(default=5555, ge=1, le=65_535)
@@ -78,6 +79,7 @@ class GivenStoreSettings(ProcessSettings):
     simulator_url: str | None = None
     simulator_webhook_url: str | None = None
     ledger_url: str | None = None
+    notifier_url: str | None = None
 
 
 def inherited_environment() -> dict[str, str]:

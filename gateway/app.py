@@ -14,8 +14,9 @@ from gateway.api.credentials import Credentials
 from gateway.api.errors import install_errors
 from gateway.api.routes import install_routes
 from gateway.api.services import Services
-from gateway.ledger_client import LedgerClient
+from gateway.service_client import ServiceClient
 from gateway.settings import GatewaySettings
+from gateway.store.feed import PostgresFeed
 from gateway.store.journal import PostgresJournal
 from gateway.store.waiting import WaitingRoom
 from shared.apps import Apps
@@ -77,9 +78,11 @@ def build(settings: GatewaySettings, *, clock: Clock, ids: IdSource) -> Gateway:
         catalog=checked_catalog(settings),
         credentials=_credentials(apps, clock),
         journal=PostgresJournal(engine=engine, waker=waker, ids=ids),
+        feed=PostgresFeed(engine=engine),
         waiting=waiting,
         signatures=jws_verifier(settings, production=settings.production),
         ledger=_ledger(settings),
+        notifier=_notifier(settings),
         clock=clock,
         ids=ids,
         contract=msgspec.json.encode(contract),
@@ -103,11 +106,23 @@ def _credentials(apps: Apps, clock: Clock) -> Credentials:
         refuse(f"PURSER_APPS_FILE: client_tokens: {error}")
 
 
-def _ledger(settings: GatewaySettings) -> LedgerClient:
-    return LedgerClient(
+def _ledger(settings: GatewaySettings) -> ServiceClient:
+    return ServiceClient(
+        service="ledger",
         url=settings.ledger_url,
         service_token=settings.service_token.get_secret_value(),
-        connections=settings.gateway_threads,
+        calls_at_once=settings.gateway_threads,
         connect_timeout_s=settings.ledger_connect_timeout_s,
         read_timeout_s=settings.ledger_read_timeout_s,
+    )
+
+
+def _notifier(settings: GatewaySettings) -> ServiceClient:
+    return ServiceClient(
+        service="notifier",
+        url=settings.notifier_url,
+        service_token=settings.service_token.get_secret_value(),
+        calls_at_once=settings.operators_max,
+        connect_timeout_s=settings.notifier_connect_timeout_s,
+        read_timeout_s=settings.notifier_read_timeout_s,
     )

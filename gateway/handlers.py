@@ -13,9 +13,10 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from gateway.domain.callers import Caller, may_see
+from gateway.domain.feeds import Bookmark, FeedKey, FeedPage, Place
 from gateway.domain.purchases import SUBMITTED, Proof, Purchase, Standing, Status, proof_text, purchase_of
+from gateway.domain.services import ServiceAnswer
 from gateway.domain.timelines import Entry
-from gateway.domain.wallets import LedgerAnswer
 from shared.apps import Apps
 from shared.events import AccountTokenIssued, Draft, PurchaseRejected, Store
 from shared.ids import (
@@ -79,11 +80,27 @@ class Journal(Protocol):
         ...
 
 
+class Feed(Protocol):
+    """The outward events, in the order in which everybody reads them."""
+
+    def place(self, key: FeedKey, *, bookmark: Bookmark) -> Place:
+        """Where the bookmark is. Raises BookmarkUnknown."""
+        ...
+
+    def page(self, key: FeedKey, *, after: Place, limit: int) -> FeedPage:
+        """So many events at most behind a place. Raises EventUnknown when a newer release recorded one of them."""
+        ...
+
+
 class Waiting(Protocol):
-    """Where requests wait for a purchase to come to an end."""
+    """Where requests wait. Each answers True once it has come or the time is up; False, at once, when no more may."""
 
     def until_final(self, *, app: AppId, purchase_id: PurchaseId, within_s: float) -> bool:
-        """Returns True once it is final or the time is up; False, at once, when no more may wait."""
+        """Until a purchase comes to an end."""
+        ...
+
+    def until_grown(self, key: FeedKey, *, after: Place, within_s: float) -> bool:
+        """Until a feed has something behind the place."""
         ...
 
 
@@ -95,22 +112,25 @@ class Signatures(Protocol):
         ...
 
 
-class Ledger(Protocol):
-    """The ledger's internal API."""
+class InternalApi(Protocol):
+    """The internal API of the ledger, or of the notifier."""
 
     def read(
         self, path: Sequence[str], *, query: Mapping[str, str], caller: Caller, trace_id: str, request_id: str
-    ) -> LedgerAnswer:
-        """Reads what is at the path (its segments, below `/v1`). Raises gateway.domain.wallets.LedgerUnavailable."""
+    ) -> ServiceAnswer:
+        """Reads what is at the path (its segments, below `/v1`).
+
+        Raises gateway.domain.services.ServiceUnavailable.
+        """
         ...
 
     def send(
         self, path: Sequence[str], *, body: bytes, key: str | None, caller: Caller, trace_id: str, request_id: str
-    ) -> LedgerAnswer:
-        """Tells the ledger to do what the body (JSON, as the caller wrote it) says at the path, once.
+    ) -> ServiceAnswer:
+        """Tells the service to do what the body (JSON, as the caller wrote it) says at the path, once.
 
-        `key` is the caller's Idempotency-Key. Raises gateway.domain.wallets.LedgerAnswerUnavailable: it may have been
-        done or not.
+        `key` is the caller's Idempotency-Key. Raises gateway.domain.services.ServiceUnavailable: it was not done; or
+        ServiceAnswerUnavailable: it may have been done or not.
         """
         ...
 
@@ -180,6 +200,19 @@ def timeline_of(wanted: PurchaseId, *, caller: Caller, journal: Journal) -> Sequ
     if not timeline:
         raise PurchaseUnknown(wanted)
     return timeline
+
+
+def read_feed(key: FeedKey, *, after: Bookmark, limit: int, within_s: float, feed: Feed, waiting: Waiting) -> FeedPage:
+    """The events behind the bookmark; when there are none, those that come within so many seconds.
+
+    Raises BookmarkUnknown, and EventUnknown when a newer release recorded one of them: none is passed over.
+    """
+    place = feed.place(key, bookmark=after)
+    page = feed.page(key, after=place, limit=limit)
+    if page.end != place or not within_s:
+        return page
+    waiting.until_grown(key, after=place, within_s=within_s)
+    return feed.page(key, after=place, limit=limit)
 
 
 def account_token(

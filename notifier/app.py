@@ -1,39 +1,71 @@
-"""The only wiring of the notifier: one process that decides who is to hear, and one that tells."""
+"""The only wiring of the notifier: a process that decides who is to hear, one that tells, and one for operators."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
+from flask import Flask
 from sqlalchemy import Connection, Engine
 
-from notifier import tasks
-from notifier.domain.deliveries import Delivery, DeliveryKey
+from notifier import api, tasks
+from notifier.domain.addresses import Reach
+from notifier.domain.deliveries import Delivery, DeliveryKey, DeliveryState
+from notifier.domain.desk import (
+    DeliveryPage,
+    DeliveryPlace,
+    DeliveryView,
+    EndpointView,
+    Replayed,
+    Span,
+    Stretch,
+    Told,
+    Trial,
+)
 from notifier.domain.endpoints import EndpointKey, configured_endpoints, endpoint_problems
+from notifier.handlers import desk
+from notifier.handlers.desk import Observe
+from notifier.handlers.ports import Poster
 from notifier.handlers.sending import Attempted, settle
 from notifier.sending import Sender
-from notifier.settings import NotifierSettings
+from notifier.settings import (
+    EndpointsSettings,
+    NotifierApiSettings,
+    NotifierSettings,
+    PostingSettings,
+    WebhooksSettings,
+)
 from notifier.store.deliveries import Deliveries
+from notifier.store.desk import DeskRecords
 from notifier.webhook.poster import WebhookPoster
-from shared.apps import Apps, WebhookEndpoint
+from shared.apps import Apps, EndpointId, WebhookEndpoint
 from shared.bus import journal
 from shared.bus.feed import Feed
 from shared.bus.heartbeat import Heartbeat
 from shared.bus.routes import NOTIFIER
-from shared.bus.wake import Sleeper
+from shared.bus.wake import Sleeper, Waker
 from shared.bus.worker import look_for_cycles_seldom, serve_consumer
 from shared.clock import Clock, SystemClock
-from shared.database import connect_engine, transact
-from shared.ids import IdSource, system_ids
-from shared.log import configure_logging
+from shared.database import INTERACTIVE_TIMEOUT_S, connect_engine, transact
+from shared.events import Draft
+from shared.http import install_conventions
+from shared.ids import AppId, EventId, IdSource, system_ids
+from shared.log import configure_logging, get_logger
 from shared.schedule import Job, Schedule, Stopped, run_until_told
 from shared.settings import checked_apps, read, refuse
 
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
 ROLE: Final = "purser_notifier"
 WEBHOOKS: Final = "webhooks"
+API: Final = "notifier-api"
 CONNECTIONS: Final = 8
 """Of the process that sends: one looks what is due, one listens, the others settle."""
+API_CONNECTIONS: Final = 9
+"""One for each of its threads, and the one that wakes who sends."""
 FINISH_WITHIN_S: Final = 10.0
 """What calls that have begun still get when the process is told to stop; less than its supervisor grants it."""
 FORGET_EVERY_S: Final = 600.0
@@ -52,7 +84,7 @@ def run_worker() -> None:
 
 def run_webhooks_worker() -> None:
     """Tells the endpoints until it is told to stop."""
-    settings = read(NotifierSettings)
+    settings = read(WebhooksSettings)
     configure_logging(service=WEBHOOKS, level=settings.log_level)
     look_for_cycles_seldom()
     clock, ids = SystemClock(), system_ids()
@@ -72,7 +104,7 @@ def run_webhooks_worker() -> None:
 
 
 def build_sender(
-    settings: NotifierSettings, *, engine: Engine, sleeper: Sleeper, clock: Clock, ids: IdSource
+    settings: WebhooksSettings, *, engine: Engine, sleeper: Sleeper, clock: Clock, ids: IdSource
 ) -> Sender:
     """The sender that the settings describe; ends the process with a sentence when there can be none."""
     return Sender(
@@ -88,10 +120,13 @@ def build_sender(
     )
 
 
-def webhook_poster(settings: NotifierSettings, *, clock: Clock) -> WebhookPoster:
+def webhook_poster(settings: PostingSettings, *, clock: Clock) -> WebhookPoster:
     """Who calls the endpoints, within the settings' limits."""
     return WebhookPoster(
-        clock=clock, connect_timeout_s=settings.webhook_connect_timeout_s, timeout_s=settings.webhook_timeout_s
+        clock=clock,
+        connect_timeout_s=settings.webhook_connect_timeout_s,
+        timeout_s=settings.webhook_timeout_s,
+        reach=Reach.of(production=settings.production, allowed_networks=settings.allowed_networks()),
     )
 
 
@@ -142,9 +177,204 @@ def _forget_some(engine: Engine, endpoint: EndpointKey, before: datetime) -> int
     )
 
 
-def apps_with_endpoints(settings: NotifierSettings) -> Apps:
+def apps_with_endpoints(settings: EndpointsSettings) -> Apps:
     """The apps; ends the process with a sentence for each thing that is wrong with them or their webhooks."""
     apps = checked_apps(settings, production=settings.production)
-    if problems := endpoint_problems(apps, production=settings.production):
+    allowed_networks = settings.allowed_networks()
+    if problems := endpoint_problems(apps, production=settings.production, allowed_networks=allowed_networks):
         refuse(*(f"PURSER_APPS_FILE: {settings.apps_file}: {problem}" for problem in problems))
     return apps
+
+
+# ---- the internal API --------------------------------------------------------------------------------------------
+
+
+def create_api() -> Flask:
+    """The internal API, as a WSGI application."""
+    settings = read(NotifierApiSettings)
+    configure_logging(service=API, level=settings.log_level)
+    return build_api(settings, clock=SystemClock(), ids=system_ids())
+
+
+def build_api(settings: NotifierApiSettings, *, clock: Clock, ids: IdSource) -> Flask:
+    """The internal API that the settings describe; ends the process with a sentence when there can be none."""
+    engine = connect_engine(
+        settings.database_url.get_secret_value(),
+        role=ROLE,
+        pool_size=API_CONNECTIONS,
+        application_name=API,
+        timeout_s=INTERACTIVE_TIMEOUT_S,
+    )
+    apps = apps_with_endpoints(settings)
+    operators = Desk(engine=engine, apps=apps, poster=webhook_poster(settings, clock=clock), clock=clock, ids=ids)
+    app = Flask(__name__, static_folder=None)
+    install_conventions(app, ids=ids)
+    app.register_blueprint(
+        api.routes(desk=operators, apps=apps, service_token=settings.service_token.get_secret_value())
+    )
+    return app
+
+
+# ---- the operator's desk -----------------------------------------------------------------------------------------
+
+
+class Desk:
+    """What an operator sees and does, each in a transaction of one database; all of it one app's. Thread-safe.
+
+    Every method but `test` raises DatabaseUnavailable; those that name an endpoint or an event raise EndpointUnknown or
+    DeliveryUnknown (notifier.handlers.desk). `actor` is who does it: `operator`, or `server:<key id>`.
+    """
+
+    def __init__(self, *, engine: Engine, apps: Apps, poster: Poster, clock: Clock, ids: IdSource) -> None:
+        self._engine = engine
+        self._apps = apps
+        self._poster = poster
+        self._clock = clock
+        self._ids = ids
+        self._waker = Waker(engine)
+
+    def close(self) -> None:
+        """Ends what wakes the sender."""
+        self._waker.close()
+
+    def endpoints(self, app: AppId) -> list[EndpointView]:
+        """All endpoints of the app, by id."""
+        return self._on(app, lambda records: desk.read_endpoints(records=records, apps=self._apps, app=app))
+
+    def deliveries(
+        self,
+        app: AppId,
+        *,
+        endpoint: EndpointId | None = None,
+        state: DeliveryState | None = None,
+        after: DeliveryPlace | None = None,
+        limit: int,
+    ) -> DeliveryPage:
+        """A page of at most `limit` deliveries (1 to PAGE_MAX), the newest event first."""
+        return self._on(
+            app,
+            lambda records: desk.read_deliveries(
+                records=records, apps=self._apps, app=app, endpoint=endpoint, state=state, after=after, limit=limit
+            ),
+        )
+
+    def delivery(self, app: AppId, event_id: EventId) -> Told:
+        """An outward event, with every attempt to tell it."""
+        return self._on(app, lambda records: desk.read_delivery(records=records, event_id=event_id))
+
+    def resend(self, app: AppId, event_id: EventId, *, endpoint: EndpointId | None, actor: str) -> int:
+        """Has the event told once more, to one endpoint or to all that were to hear of it; to how many."""
+        queued = self._on(
+            app,
+            lambda records: desk.resend(
+                records=records,
+                apps=self._apps,
+                app=app,
+                event_id=event_id,
+                endpoint=endpoint,
+                now=self._clock.now(),
+            ),
+        )
+        self._waker.poke()
+        log.info("a webhook is sent again", app=app, event_id=str(event_id), endpoint=endpoint, actor=actor)
+        return queued
+
+    def replay(
+        self,
+        app: AppId,
+        endpoint: EndpointId,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        delivered: bool = False,
+        actor: str,
+        limit: int | None = None,
+        observe: Observe = desk.unobserved,
+    ) -> Replayed:
+        """Has the endpoint told of all that it wants of that time and has not taken; with `delivered`, of all.
+
+        In many short transactions, and harmless when done again: what was queued before one fails stays so.
+        """
+        asked = desk.Replay(app, endpoint, since, until or self._clock.now(), delivered)
+
+        def stretch(span: Span) -> Stretch:
+            done = self._on(
+                app,
+                lambda records: desk.replay_stretch(
+                    span, asked=asked, records=records, apps=self._apps, now=self._clock.now()
+                ),
+            )
+            self._waker.poke()
+            return done
+
+        done = desk.replay(asked, stretch=stretch, limit=limit, observe=observe)
+        log.info("webhooks are replayed", app=app, endpoint=endpoint, queued=done.queued, actor=actor)
+        return done
+
+    def test(self, app: AppId, endpoint: EndpointId) -> Trial:
+        """Posts a message that tells nothing, now; nothing of it is recorded."""
+        return desk.try_endpoint(
+            poster=self._poster,
+            apps=self._apps,
+            app=app,
+            endpoint=endpoint,
+            id=self._ids.event_id(),
+            now=self._clock.now(),
+        )
+
+    def disable(
+        self, app: AppId, endpoint: EndpointId, *, reason: str, actor: str, trace_id: str | None = None
+    ) -> EndpointView:
+        """Keeps what is to be told to the endpoint waiting; how it stands then."""
+        asked = desk.Switching(app, endpoint, actor, trace_id or self._ids.trace_id())
+        return self._switch(
+            asked,
+            lambda records: desk.disable(asked, records=records, apps=self._apps, reason=reason, now=self._clock.now()),
+        )
+
+    def enable(self, app: AppId, endpoint: EndpointId, *, actor: str, trace_id: str | None = None) -> EndpointView:
+        """Has the endpoint told again, first of all of what it has missed; how it stands then.
+
+        What waits for its next attempt is due now, also where the endpoint was not disabled.
+        """
+        asked = desk.Switching(app, endpoint, actor, trace_id or self._ids.trace_id())
+        view = self._switch(
+            asked, lambda records: desk.enable(asked, records=records, apps=self._apps, now=self._clock.now())
+        )
+        while self._make_some_due(app, endpoint) == desk.AT_ONCE_MAX:
+            pass
+        self._waker.poke()
+        return view
+
+    def ready(self) -> None:
+        """Whether the database answers."""
+        transact(self._engine, lambda connection: connection.exec_driver_sql("select 1"))
+
+    def _make_some_due(self, app: AppId, endpoint: EndpointId) -> int:
+        """In a transaction of its own, so that many hold nothing for long."""
+        now = self._clock.now()
+        return self._on(app, lambda records: records.make_due(endpoint, now=now, limit=desk.AT_ONCE_MAX))
+
+    def _switch(self, asked: desk.Switching, switch: Callable[[DeskRecords], Sequence[Draft]]) -> EndpointView:
+        def work(connection: Connection) -> EndpointView:
+            records = DeskRecords(connection, asked.app)
+            journal.append(connection, switch(records), ids=self._ids)
+            return desk.read_endpoint(records=records, apps=self._apps, app=asked.app, endpoint=asked.endpoint)
+
+        view = transact(self._engine, work)
+        self._waker.poke()
+        return view
+
+    def _on(self, app: AppId, work: Callable[[DeskRecords], T]) -> T:
+        return transact(self._engine, lambda connection: work(DeskRecords(connection, app)))
+
+
+def undelivered(connection: Connection, app: AppId, event_ids: Sequence[EventId]) -> list[DeliveryView]:
+    """What an app's endpoints have not taken of these events: it waits, or was given up."""
+    found = DeskRecords(connection, app).of_events(event_ids)
+    return [delivery for delivery in found if delivery.state != "delivered"]
+
+
+def endpoints_of(connection: Connection, apps: Apps, app: AppId) -> list[EndpointView]:
+    """All endpoints of an app, by id."""
+    return desk.read_endpoints(records=DeskRecords(connection, app), apps=apps, app=app)

@@ -115,8 +115,9 @@ class Sender:
 
     def close(self, *, within_s: float) -> None:
         """Gives back what was not begun, and waits for what was. What is not done by then is sent again."""
-        deadline_s = self._clock.monotonic() + within_s
-        left = [delivery.key for lane in self._lanes.values() for delivery in lane.empty()]
+        now_s = self._clock.monotonic()
+        deadline_s = now_s + within_s
+        left = [delivery.key for lane in self._lanes.values() for delivery in lane.empty(now_s)]
         try:
             self._record.give_back(left, now=self._clock.now())
         except (DatabaseUnavailable, SQLAlchemyError) as error:
@@ -189,10 +190,10 @@ class _Threads:
             self._taken.extend((delivery, now_s) for delivery in deliveries)
             self._go_on()
 
-    def empty(self) -> list[Delivery]:
-        """Takes out what waits for its turn."""
+    def empty(self, now_s: float) -> list[Delivery]:
+        """Takes out what waits for its turn; what has missed it is left to its lease, or is somebody else's by now."""
         with self._changed:
-            left = [delivery for delivery, _ in self._taken]
+            left = [delivery for delivery, taken_s in self._taken if now_s - taken_s <= TURN_WITHIN_S]
             self._taken.clear()
             return left
 

@@ -21,6 +21,8 @@ EndpointId = NewType("EndpointId", str)
 Key = TypeVar("Key", bound=str)
 
 EVERY_EVENT: Final = "*"
+ENDPOINT_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""It stands in paths and in file names as it is."""
 RETRY_DELAY_S_MAX: Final = 7 * 24 * 3600.0
 RetryDelay = Annotated[float, Field(gt=0, le=RETRY_DELAY_S_MAX)]
 
@@ -51,7 +53,7 @@ class ClientTokens(_Strict):
     """How the bearer tokens of the app's users are verified: `key` for HS256, a public key or a JWKS for the others."""
 
     algorithm: Literal["HS256", "RS256", "ES256"]
-    key: str | None = None
+    key: str | None = Field(default=None, repr=False)
     public_key_file: NamedFile | None = None
     jwks_url: str | None = None
 
@@ -81,7 +83,7 @@ class AppleApp(_Strict):
 
     bundle_id: str
     app_apple_id: int | None = None
-    shared_secret: str | None = None
+    shared_secret: str | None = Field(default=None, repr=False)
     issuer_id: str | None = None
     key_id: str | None = None
     private_key_file: NamedFile | None = None
@@ -111,7 +113,7 @@ class WebhookEndpoint(_Strict):
     `calls_at_once`: at most so many, from each process that calls.
     """
 
-    id: Annotated[EndpointId, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    id: Annotated[EndpointId, Field(pattern=ENDPOINT_ID_PATTERN)]
     url: str = Field(repr=False)  # it may hold a secret, as whoever receives it likes
     secret: str = Field(repr=False)
     previous_secret: str | None = Field(default=None, repr=False)

@@ -17,8 +17,8 @@ gives the app, on every response, an `X-Request-Id` (the caller's own if it is s
 
 `answer(document, status)` makes a JSON response of what msgspec can encode: dicts, dataclasses.
 
-Between the gateway and the ledger's internal API: `APP_HEADER` names the app, `CALLER_HEADER` whoever asked the
-gateway, as `caller_header(kind=…, name=…)` writes it and `read_caller` reads it.
+Between the gateway and the internal APIs: `APP_HEADER` names the app, `CALLER_HEADER` whoever asked the gateway, as
+`caller_header(kind=…, name=…)` writes it and `read_caller` reads it; `shared.callers` makes of it who may do what.
 """
 
 from __future__ import annotations

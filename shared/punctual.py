@@ -42,26 +42,32 @@ class _Punctual(io.RawIOBase):
         super().close()
 
 
-class _PunctualResponse(http.client.HTTPResponse):
+class PunctualResponse(http.client.HTTPResponse):
+    """An answer whose bytes come in time, or not at all."""
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_Punctual(self.fp.detach(), sock))
 
 
-class _PunctualConnection(HTTPConnection):
-    response_class = _PunctualResponse
+class PunctualConnection(HTTPConnection):
+    """urllib3's connection; what comes over it is punctual."""
+
+    response_class = PunctualResponse
 
 
-class _PunctualTlsConnection(HTTPSConnection):
-    response_class = _PunctualResponse
+class PunctualTlsConnection(HTTPSConnection):
+    """The same over TLS."""
+
+    response_class = PunctualResponse
 
 
 class _PunctualPool(HTTPConnectionPool):
-    ConnectionCls = _PunctualConnection
+    ConnectionCls = PunctualConnection
 
 
 class _PunctualTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _PunctualTlsConnection
+    ConnectionCls = PunctualTlsConnection
 
 
 class PunctualAdapter(HTTPAdapter):

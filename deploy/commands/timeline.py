@@ -12,11 +12,12 @@ import click
 
 from deploy.desk import database, json_option, show
 from shared.clock import rfc3339
-from shared.events import Renewal, SubscriptionChanged, SubscriptionState, SubscriptionUpdated
+from shared.events import OUTWARD, Recorded, Renewal, SubscriptionChanged, SubscriptionState, SubscriptionUpdated
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from notifier.domain.desk import DeliveryView
     from shared.bus.journal import Pending
 
 COLUMNS = ("recorded_at", "type", "says", "after", "user_id", "event_id", "still_to")
@@ -30,7 +31,7 @@ select id, coalesce(payload ->> 'notification_type' || coalesce(' ' || (payload 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One event: what it says of a subscription, what it followed from (a notification by its own type), and whom it
-    still has to reach."""
+    still has to reach: consumers of ours, and webhooks that have not taken it."""
 
     recorded_at: datetime
     type: str
@@ -66,6 +67,7 @@ def _lines(connection: Connection, subject: str) -> list[Line]:
     heads = [head for app in apps for head in journal.heads(connection, app=app, subjects=[subject])]
     events = [event for head in heads for event in journal.timeline(connection, [head])]
     waiting = journal.pending(connection, [event.id for event in events])
+    untold = _untold(connection, events)
     causes = _causes(connection, [event.causation_id for event in events if event.causation_id is not None])
     return [
         Line(
@@ -75,9 +77,27 @@ def _lines(connection: Connection, subject: str) -> list[Line]:
             after=causes.get(event.causation_id, "") if event.causation_id else "",
             user_id=event.user_id,
             event_id=str(event.id),
-            still_to=", ".join(_still(one) for one in waiting if one.event_id == event.id),
+            still_to=", ".join(
+                [
+                    *(_still(one) for one in waiting if one.event_id == event.id),
+                    *(_still_told(one) for one in untold if one.event_id == event.id),
+                ]
+            ),
         )
         for event in events
+    ]
+
+
+def _untold(connection: Connection, events: Sequence[Recorded]) -> list[DeliveryView]:
+    """What webhooks have not taken."""
+    from notifier.app import undelivered
+
+    outward = [event for event in events if event.type in OUTWARD]
+    apps = {event.app for event in outward}
+    return [
+        delivery
+        for app in apps
+        for delivery in undelivered(connection, app, [event.id for event in outward if event.app == app])
     ]
 
 
@@ -125,3 +145,10 @@ def _told(state: SubscriptionState) -> str:
 def _still(pending: Pending) -> str:
     what = f"{pending.consumer} ({pending.state}, {pending.attempts} attempts"
     return f"{what}: {pending.error})" if pending.error else f"{what})"
+
+
+def _still_told(delivery: DeliveryView) -> str:
+    """`webhook backend (waiting, 3 attempts, again at …: answered 500)`."""
+    again = "" if delivery.due_at is None or not delivery.attempts else f", again at {rfc3339(delivery.due_at)}"
+    what = f"webhook {delivery.endpoint} ({delivery.state}, {delivery.attempts} attempts{again}"
+    return f"{what}: {delivery.last_error})" if delivery.last_error else f"{what})"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from deploy.doctor.findings import Finding, failed, ok, warning
 from gateway.api.credentials import Credentials
+from notifier.domain.addresses import IpNetwork
 from notifier.domain.endpoints import endpoint_problems
 from shared.apps import App, Apps
 from shared.catalog import Catalog
@@ -16,9 +17,18 @@ from verifier.apple.keys import SigningKeyInvalid, read_signing_key
 WHERE_KEYS_ARE_MADE = "App Store Connect, Users and Access, Integrations, In-App Purchase"
 
 
-def check_apps(apps: Apps, *, catalog: Catalog | None, production: bool, clock: Clock) -> list[Finding]:
+def check_apps(
+    apps: Apps,
+    *,
+    catalog: Catalog | None,
+    production: bool,
+    clock: Clock,
+    allowed_networks: tuple[IpNetwork, ...] = (),
+) -> list[Finding]:
     """What is wrong with the file as a whole, then each app by itself."""
-    findings = [*_secrets(apps, production=production), *_endpoints(apps, production=production)]
+    problems = endpoint_problems(apps, production=production, allowed_networks=allowed_networks)
+    findings = [*_secrets(apps, production=production)]
+    findings += [failed("webhooks", problem, "mend it in the apps file") for problem in problems]
     findings.append(_client_tokens(apps, clock))
     if catalog is not None:
         findings += _strangers(apps, catalog)
@@ -32,11 +42,6 @@ def check_apps(apps: Apps, *, catalog: Catalog | None, production: bool, clock: 
 def _secrets(apps: Apps, *, production: bool) -> Iterator[Finding]:
     for problem in example_secrets(apps) if production else []:
         yield failed("secrets", f"{problem}, in production", "put your own into the apps file")
-
-
-def _endpoints(apps: Apps, *, production: bool) -> Iterator[Finding]:
-    for problem in endpoint_problems(apps, production=production):
-        yield failed("webhooks", problem, "mend it in the apps file")
 
 
 def _client_tokens(apps: Apps, clock: Clock) -> Finding:

@@ -12,7 +12,8 @@ from deploy.monitor import MonitorSettings
 from deploy.settings import StackSettings
 from gateway.settings import GatewaySettings
 from ledger.settings import LedgerApiSettings, LedgerSchedulerSettings, LedgerSettings
-from notifier.settings import NotifierSettings
+from notifier.domain.addresses import IpNetwork
+from notifier.settings import EndpointsSettings, NotifierApiSettings, NotifierSettings, WebhooksSettings
 from shared.apps import Apps, AppsInvalid, load_apps
 from shared.catalog import Catalog, CatalogInvalid, load_catalog
 from shared.settings import (
@@ -31,6 +32,7 @@ from verifier.settings import ReconcilerSettings, StoreSettings, VerifierSetting
 READ_BY: Mapping[str, type[Piece]] = {
     "simulator": SimulatorSettings,
     "ledger-api": LedgerApiSettings,
+    "notifier-api": NotifierApiSettings,
     "gateway": GatewaySettings,
     "courier": WorkerSettings,
     "verifier": VerifierSettings,
@@ -40,7 +42,7 @@ READ_BY: Mapping[str, type[Piece]] = {
     "ledger": LedgerSettings,
     "ledger-scheduler": LedgerSchedulerSettings,
     "notifier": NotifierSettings,
-    "webhooks": NotifierSettings,
+    "webhooks": WebhooksSettings,
     "flower": MonitorSettings,
 }
 """Which settings each process of `deploy.processes` reads when it starts."""
@@ -58,8 +60,10 @@ class Configuration:
     trust: TrustSettings | None
     store: StoreSettings | None
     ledger_url: str | None
+    notifier_url: str | None
     database_url: str | None
     broker_url: str | None
+    allowed_networks: tuple[IpNetwork, ...]
     apps: Apps | None
     catalog: Catalog | None
 
@@ -86,14 +90,17 @@ def read_configuration(processes: Iterable[str]) -> tuple[Configuration, list[Fi
     trust, _ = examine(TrustSettings, given)
     database, _ = examine(DatabaseSettings, given)
     broker, _ = examine(BrokerSettings, given)
+    endpoints, _ = examine(EndpointsSettings, given)
     configuration = Configuration(
         production=production,
         stack=stack,
         trust=trust,
         store=store,
         ledger_url=None if gateway is None else gateway.ledger_url,
+        notifier_url=None if gateway is None else gateway.notifier_url,
         database_url=None if database is None else database.database_url.get_secret_value(),
         broker_url=None if broker is None else broker.broker_url.get_secret_value(),
+        allowed_networks=() if endpoints is None else endpoints.allowed_networks(),
         apps=apps,
         catalog=catalog,
     )

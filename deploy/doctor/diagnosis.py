@@ -25,7 +25,10 @@ from deploy.doctor.network import (
 from deploy.doctor.reconciliation import NAME as RECONCILIATION
 from deploy.doctor.reconciliation import check_reconciliation
 from deploy.doctor.server_api import check_server_api
+from deploy.doctor.telling import NAME as TELLING
+from deploy.doctor.telling import check_telling
 from deploy.settings import StackSettings, reach_of
+from notifier.domain.addresses import Reach
 from shared.apps import App
 from shared.clock import Clock
 from shared.events import Environment
@@ -58,7 +61,13 @@ def _checks(known: Configuration, question: Question, clock: Clock) -> Iterable[
     yield _given(
         "apps",
         known.apps,
-        lambda apps: check_apps(apps, catalog=known.catalog, production=known.production, clock=clock),
+        lambda apps: check_apps(
+            apps,
+            catalog=known.catalog,
+            production=known.production,
+            clock=clock,
+            allowed_networks=known.allowed_networks,
+        ),
     )
     yield _given(
         "trust anchors",
@@ -85,7 +94,9 @@ def _checks(known: Configuration, question: Question, clock: Clock) -> Iterable[
     yield _reconciliation(known, clock)
     if known.trust is not None and known.trust.apple_ocsp:
         yield _given("OCSP", known.store, lambda settings: check_ocsp(settings.apple_api_url))
-    yield _given("webhooks", known.apps, check_endpoints)
+    reach = Reach.of(production=known.production, allowed_networks=known.allowed_networks)
+    yield _given("webhooks", known.apps, lambda apps: check_endpoints(apps, reach=reach))
+    yield _telling(known, clock)
     if question.test_notification:
         yield from _test_notifications(known, question, clock)
 
@@ -103,6 +114,13 @@ def _servers(known: Configuration, question: Question, clock: Clock) -> Iterable
         known.ledger_url,
         lambda url: check_server(
             "ledger-api", url.rstrip("/"), clock=clock, remedy="purser run ledger-api, or mend PURSER_LEDGER_URL"
+        ),
+    )
+    yield _given(
+        "notifier-api",
+        known.notifier_url,
+        lambda url: check_server(
+            "notifier-api", url.rstrip("/"), clock=clock, remedy="purser run notifier-api, or mend PURSER_NOTIFIER_URL"
         ),
     )
     yield _given("flower", _ours(known.stack, "flower_port"), lambda url: check_flower(url, clock=clock))
@@ -131,6 +149,13 @@ def _reconciliation(known: Configuration, clock: Clock) -> Check:
     if url is None:
         return Check(RECONCILIATION, lambda: [unchecked(RECONCILIATION, UNREAD)])
     return _given(RECONCILIATION, known.apps, lambda apps: check_reconciliation(apps, database_url=url, clock=clock))
+
+
+def _telling(known: Configuration, clock: Clock) -> Check:
+    url = known.database_url
+    if url is None:
+        return Check(TELLING, lambda: [unchecked(TELLING, UNREAD)])
+    return _given(TELLING, known.apps, lambda apps: check_telling(apps, database_url=url, clock=clock))
 
 
 def _test_notifications(known: Configuration, question: Question, clock: Clock) -> Iterable[Check]:

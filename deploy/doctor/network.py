@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
 from deploy.doctor.http import Answer, Unreached, ask
+from notifier.domain.addresses import Reach
+from notifier.webhook.caller import Caller, CallRefused
 from shared.apps import App, WebhookEndpoint
 from shared.clock import Clock
 from shared.events import Environment
@@ -109,26 +111,31 @@ def check_ocsp(api_url: str) -> list[Finding]:
         return [unchecked("OCSP", "the store is a simulator: its certificates name a responder of their own, or none")]
     host, port = APPLE_OCSP
     try:
-        _connect(host, port, tls=False)
+        _connect(host, port)
     except OSError as error:
         return [failed("OCSP", f"{host}:{port}: {_reason(error)}", "let verifier reach it, or PURSER_APPLE_OCSP=0")]
     return [ok("OCSP", f"{host}:{port} can be connected to")]
 
 
-def check_endpoints(apps: Iterable[App]) -> list[Finding]:
-    """Whether the backends that want webhooks can be connected to. Nothing is posted."""
-    return [_endpoint(app, endpoint) for app in apps for endpoint in app.webhooks]
+def check_endpoints(apps: Iterable[App], *, reach: Reach) -> list[Finding]:
+    """Whether the backends that want webhooks may be called, and can be connected to. Nothing is posted."""
+    caller = Caller(reach)
+    return [_endpoint(app, endpoint, caller) for app in apps for endpoint in app.webhooks]
 
 
-def _endpoint(app: App, endpoint: WebhookEndpoint) -> Finding:
+def _endpoint(app: App, endpoint: WebhookEndpoint, caller: Caller) -> Finding:
     name = f"webhook {app.id}/{endpoint.id}"
     try:
         parts = urlsplit(endpoint.url)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        tls = parts.scheme == "https"
+        host, port = parts.hostname or "", parts.port or (443 if tls else 80)
     except ValueError:
         return unchecked(name, "its url cannot be read")
     try:
-        _connect(host, port, tls=parts.scheme == "https")
+        with caller.connect(host, port, tls=tls, within_s=CONNECT_TIMEOUT_S) as connection:
+            _speak(connection, host, tls=tls)
+    except CallRefused as error:
+        return failed(name, f"it is not called: {error}", "mend its url, or set PURSER_WEBHOOK_ALLOWED_NETWORKS")
     except ssl.SSLError as error:
         return warning(name, f"{host}:{port}: TLS fails: {error.reason or 'no trust'}", "mend its certificate")
     except OSError as error:
@@ -142,8 +149,12 @@ def _reason(error: OSError) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or type(error).__name__)
 
 
-def _connect(host: str, port: int, *, tls: bool) -> None:
-    with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S) as plain:
-        if tls:
-            with ssl.create_default_context().wrap_socket(plain, server_hostname=host):
-                pass
+def _connect(host: str, port: int) -> None:
+    with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
+        pass
+
+
+def _speak(plain: socket.socket, host: str, *, tls: bool) -> None:
+    if tls:
+        with ssl.create_default_context().wrap_socket(plain, server_hostname=host):
+            pass

@@ -22,6 +22,7 @@ class Access(Enum):
     CASHIER = "A server key with the scope `spend`."
     GRANTER = "A server key with the scope `grant`."
     REFUND_ASKER = "A client token, or a server key with the scope `admin`."
+    ADMINISTRATOR = "A server key with the scope `admin`."
 
     @property
     def needs_credential(self) -> bool:
@@ -32,7 +33,7 @@ class Access(Enum):
         return self in _FOR_SERVERS_ALONE
 
 
-_FOR_SERVERS_ALONE: Final = frozenset({Access.OPERATOR, Access.CASHIER, Access.GRANTER})
+_FOR_SERVERS_ALONE: Final = frozenset({Access.OPERATOR, Access.CASHIER, Access.GRANTER, Access.ADMINISTRATOR})
 _SCOPES: Final[Mapping[Access, Scope]] = {
     Access.READER: "read",
     Access.OPERATOR: "read",
@@ -40,6 +41,7 @@ _SCOPES: Final[Mapping[Access, Scope]] = {
     Access.CASHIER: "spend",
     Access.GRANTER: "grant",
     Access.REFUND_ASKER: "admin",
+    Access.ADMINISTRATOR: "admin",
 }
 
 

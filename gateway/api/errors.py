@@ -9,8 +9,9 @@ from flask import Flask, Response
 
 from gateway.api.credentials import CredentialRejected, KeysUnavailable
 from gateway.domain.callers import ScopeRejected, UserIdInvalid, UserRejected, UserUnnamed
+from gateway.domain.feeds import BookmarkUnknown
 from gateway.domain.purchases import ProofInvalid
-from gateway.domain.wallets import LedgerAnswerUnavailable, LedgerUnavailable
+from gateway.domain.services import ServiceUnavailable
 from gateway.handlers import PurchaseUnknown
 from shared.events import EventUnknown
 from shared.http import Problem, malformed, not_found, unavailable
@@ -43,14 +44,11 @@ _PROBLEMS: Final[Mapping[type[Exception], Callable[[Exception], Problem]]] = {
     UserIdInvalid: lambda error: malformed(f"user: {error}"),
     ProofInvalid: lambda error: malformed(str(error)),
     PurchaseUnknown: lambda _: not_found("there is no such purchase"),
+    BookmarkUnknown: lambda _: malformed("after: this list has no such place: it is another's, or it was lost"),
     EventUnknown: lambda _: unavailable("a newer release recorded it, and this process cannot read it yet"),
     JwsMalformed: lambda error: malformed(f"signedPayload: {error}"),
     JwsUntrusted: lambda error: unauthorized(f"signedPayload: {error}", scheme="JWS"),
     NotificationInvalid: lambda error: malformed(f"signedPayload: {error}"),
     NotificationRejected: lambda error: unauthorized(f"signedPayload: {error}", scheme="JWS"),
-    LedgerUnavailable: lambda _: unavailable("the ledger is away"),
-    LedgerAnswerUnavailable: lambda _: unavailable(
-        "the ledger has not answered, so whether it was done is not known: send the same once more, with the same "
-        "Idempotency-Key if it has one"
-    ),
+    ServiceUnavailable: lambda error: unavailable(str(error)),
 }

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from gateway.api import documents
+from gateway.api import documents, outgoing
 from gateway.api.access import Access
 from gateway.api.routes import ROUTES, Route
+from shared.apps import ENDPOINT_ID_PATTERN
 from shared.http import IDEMPOTENCY_KEY_HEADER, IDEMPOTENT_REPLAYED_HEADER
 
 _JSON: Final = "application/json"
@@ -41,6 +42,11 @@ _PARTS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "refund_request": (
         "The id of a request for a refund, `rfr_…`.",
         {"type": "string", "pattern": "^rfr_[0-9a-f]{32}$"},
+    ),
+    "endpoint": ("The id of a webhook, as the apps file has it.", {"type": "string", "pattern": ENDPOINT_ID_PATTERN}),
+    "event": (
+        "The id of an event: the `webhook-id` that it is told with.",
+        {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"},
     ),
 }
 _KEY: Final = {
@@ -78,6 +84,7 @@ def document(routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Purser", "version": version("purser"), "description": _INTRODUCTION},
         "paths": paths,
+        "webhooks": outgoing.webhooks(reference=_REFERENCE),
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
@@ -213,10 +220,10 @@ def _reference(kind: type) -> dict[str, str]:
 
 
 def _schemas() -> dict[str, Any]:
-    """The schemas of all that the routes take and answer, by the names of their classes."""
+    """The schemas of all that the routes take and answer, and of what is posted, by the names of their classes."""
     bodies = [route.body for route in ROUTES if route.body is not None]
     answers = [answer for route in ROUTES for answer in route.answers.values() if answer is not None]
-    kinds: dict[type, None] = dict.fromkeys([*bodies, *answers, documents.Problem])
+    kinds: dict[type, None] = dict.fromkeys([*bodies, *answers, documents.OutwardMessage, documents.Problem])
     schemas: dict[str, Any] = {}
     for kind in kinds:
         schema = TypeAdapter(kind).json_schema(ref_template=_REFERENCE, mode=_mode(kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
-from gateway.api.forwarding import ask_ledger, tell_ledger
+from gateway.api.forwarding import ask, tell
 from gateway.api.services import Services
 from gateway.domain.callers import Caller
 from gateway.domain.purchases import parse_purchase_id
@@ -22,11 +22,11 @@ def submit(services: Services, caller: Caller, purchase: str) -> Response:
     """
     if parse_purchase_id(purchase) is None:
         raise PurchaseUnknown(purchase)
-    return tell_ledger(services, caller, ["purchases", purchase, "refund-requests"])
+    return tell(services.ledger, caller, ["purchases", purchase, "refund-requests"])
 
 
 def show(services: Services, caller: Caller, refund_request: str) -> Response:
     """Show a request for a refund"""
     if parse_public_id(refund_request, prefix="rfr") is None:
         raise not_found("there is no such request")
-    return ask_ledger(services, caller, ["refund-requests", refund_request], {})
+    return ask(services.ledger, caller, ["refund-requests", refund_request], {})

@@ -13,7 +13,19 @@ from typing import Any, Final, Literal
 from flask import Flask, Response, request
 from pydantic import BaseModel
 
-from gateway.api import documents, operations, purchases, refund_requests, subscriptions, users, wallets, webhooks
+from gateway.api import (
+    deliveries,
+    documents,
+    endpoints,
+    events,
+    operations,
+    purchases,
+    refund_requests,
+    subscriptions,
+    users,
+    wallets,
+    webhooks,
+)
 from gateway.api.access import Access, admit
 from gateway.api.services import Services
 from shared.http import IDEMPOTENCY_KEY_HEADER, malformed, read_idempotency_key
@@ -23,7 +35,7 @@ _PART: Final = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a call that the ledger is told to do says beyond the others.
+    """What a call that the ledger or the notifier is told to do says beyond the others.
 
     `key`: whether it takes an `Idempotency-Key`. `refusals`: by status, why it may be refused, beginning with the code.
     """
@@ -208,6 +220,100 @@ ROUTES: Final = (
         Access.READER,
         refund_requests.show,
         {200: documents.RefundRequest},
+    ),
+    Route(
+        "GET",
+        "/v1/events",
+        Access.OPERATOR,
+        events.list_of_app,
+        {200: documents.EventPage},
+        query=documents.EventQuery,
+        answer_examples=documents.EVENT_EXAMPLES,
+    ),
+    Route(
+        "GET",
+        "/v1/users/{user}/events",
+        Access.READER,
+        events.list_of_user,
+        {200: documents.EventPage},
+        query=documents.EventQuery,
+        answer_examples=documents.EVENT_EXAMPLES,
+    ),
+    Route(
+        "GET",
+        "/v1/webhooks/endpoints",
+        Access.OPERATOR,
+        endpoints.list_of_app,
+        {200: documents.EndpointList},
+        answer_examples=documents.ENDPOINTS_EXAMPLES,
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/endpoints/{endpoint}/replay",
+        Access.ADMINISTRATOR,
+        endpoints.replay,
+        {200: documents.EndpointReplayed},
+        body=documents.EndpointReplay,
+        examples=documents.REPLAY_EXAMPLES,
+        order=Order("none", {}),
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/endpoints/{endpoint}/test",
+        Access.ADMINISTRATOR,
+        endpoints.test,
+        {200: documents.EndpointTested},
+        body=documents.EndpointTest,
+        examples=documents.TEST_EXAMPLES,
+        answer_examples=documents.TESTED_EXAMPLES,
+        order=Order("none", {}),
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/endpoints/{endpoint}/enable",
+        Access.ADMINISTRATOR,
+        endpoints.enable,
+        {200: documents.Endpoint},
+        body=documents.EndpointEnabling,
+        examples=documents.ENABLING_EXAMPLES,
+        order=Order("none", {}),
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/endpoints/{endpoint}/disable",
+        Access.ADMINISTRATOR,
+        endpoints.disable,
+        {200: documents.Endpoint},
+        body=documents.EndpointDisabling,
+        examples=documents.DISABLING_EXAMPLES,
+        order=Order("none", {}),
+    ),
+    Route(
+        "GET",
+        "/v1/webhooks/deliveries",
+        Access.OPERATOR,
+        deliveries.list_of_app,
+        {200: documents.WebhookDeliveryPage},
+        query=documents.WebhookDeliveriesQuery,
+        answer_examples=documents.DELIVERIES_EXAMPLES,
+    ),
+    Route(
+        "GET",
+        "/v1/webhooks/deliveries/{event}",
+        Access.OPERATOR,
+        deliveries.show,
+        {200: documents.WebhookRecord},
+        answer_examples=documents.RECORD_EXAMPLES,
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/deliveries/{event}/resend",
+        Access.ADMINISTRATOR,
+        deliveries.resend,
+        {200: documents.WebhookResent},
+        body=documents.WebhookResending,
+        examples=documents.RESENDING_EXAMPLES,
+        order=Order("none", {}),
     ),
     Route("POST", "/webhooks/apple", Access.STORE, webhooks.apple, {200: None}, body=documents.AppleNotification),
     Route("GET", "/healthz", Access.EVERYBODY, operations.healthz, {200: documents.Health}),

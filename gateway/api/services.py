@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.api.credentials import Credentials
-from gateway.handlers import Journal, Ledger, Signatures, Waiting
+from gateway.handlers import Feed, InternalApi, Journal, Signatures, Waiting
 from shared.apps import Apps
 from shared.catalog import Catalog
 from shared.clock import Clock
@@ -23,9 +23,11 @@ class Services:
     catalog: Catalog
     credentials: Credentials
     journal: Journal
+    feed: Feed
     waiting: Waiting
     signatures: Signatures
-    ledger: Ledger
+    ledger: InternalApi
+    notifier: InternalApi
     clock: Clock
     ids: IdSource
     contract: bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 
 from gateway.api import documents
-from gateway.api.forwarding import ask_ledger
+from gateway.api.forwarding import ask
 from gateway.api.services import Services
 from gateway.domain.callers import Caller, addressed_user
 from shared.http import read_query
@@ -19,7 +19,7 @@ def list_of_user(services: Services, caller: Caller, user: str) -> Response:
     """
     query = read_query(documents.SubscriptionPageQuery)
     path = ["users", addressed_user(caller, user), "subscriptions"]
-    return ask_ledger(services, caller, path, query.model_dump(exclude_none=True))
+    return ask(services.ledger, caller, path, query.model_dump(exclude_none=True))
 
 
 def entitlements(services: Services, caller: Caller, user: str) -> Response:
@@ -29,4 +29,4 @@ def entitlements(services: Services, caller: Caller, user: str) -> Response:
     not there was never given. Those of the sandbox are apart: `?environment=sandbox`.
     """
     query = read_query(documents.BelongingsQuery)
-    return ask_ledger(services, caller, ["users", addressed_user(caller, user), "entitlements"], query.model_dump())
+    return ask(services.ledger, caller, ["users", addressed_user(caller, user), "entitlements"], query.model_dump())

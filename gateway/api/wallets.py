@@ -7,7 +7,7 @@ from typing import Literal
 from flask import Response
 
 from gateway.api import documents
-from gateway.api.forwarding import ask_ledger, tell_ledger
+from gateway.api.forwarding import ask, tell
 from gateway.api.services import Services
 from gateway.domain.callers import Caller, addressed_user
 from shared.http import not_found, read_query
@@ -20,13 +20,13 @@ def show(services: Services, caller: Caller, user: str) -> Response:
     Sandbox purchases fill a wallet of their own: `?environment=sandbox`.
     """
     query = read_query(documents.WalletQuery)
-    return ask_ledger(services, caller, [*_of(caller, user), "wallet"], query.model_dump())
+    return ask(services.ledger, caller, [*_of(caller, user), "wallet"], query.model_dump())
 
 
 def entries(services: Services, caller: Caller, user: str) -> Response:
     """List the entries of a user's wallet, newest first"""
     query = read_query(documents.WalletPageQuery)
-    return ask_ledger(services, caller, [*_of(caller, user), "wallet", "entries"], query.model_dump(exclude_none=True))
+    return ask(services.ledger, caller, [*_of(caller, user), "wallet", "entries"], query.model_dump(exclude_none=True))
 
 
 def spend(services: Services, caller: Caller, key: str, user: str) -> Response:
@@ -34,7 +34,7 @@ def spend(services: Services, caller: Caller, key: str, user: str) -> Response:
 
     All of it at once, or nothing: what is not available is 422 `insufficient-funds`, which says how much is.
     """
-    return tell_ledger(services, caller, [*_of(caller, user), "spends"], key=key)
+    return tell(services.ledger, caller, [*_of(caller, user), "spends"], key=key)
 
 
 def reverse_spend(services: Services, caller: Caller, key: str, spend: str) -> Response:
@@ -43,7 +43,7 @@ def reverse_spend(services: Services, caller: Caller, key: str, spend: str) -> R
     The currency goes back to where it came from, so that a later refund finds it there. The answer is the spend as it
     stands then.
     """
-    return tell_ledger(services, caller, ["spends", _known(spend, "spd"), "reverse"], key=key)
+    return tell(services.ledger, caller, ["spends", _known(spend, "spd"), "reverse"], key=key)
 
 
 def place_hold(services: Services, caller: Caller, key: str, user: str) -> Response:
@@ -52,7 +52,7 @@ def place_hold(services: Services, caller: Caller, key: str, user: str) -> Respo
     A spend in two steps: what is held cannot be spent otherwise, until the hold is captured, released, or expires by
     itself.
     """
-    return tell_ledger(services, caller, [*_of(caller, user), "holds"], key=key)
+    return tell(services.ledger, caller, [*_of(caller, user), "holds"], key=key)
 
 
 def capture_hold(services: Services, caller: Caller, key: str | None, hold: str) -> Response:
@@ -60,12 +60,12 @@ def capture_hold(services: Services, caller: Caller, key: str | None, hold: str)
 
     All of it, or less: the rest is free again. The answer is the hold, with the id of the spend that it became.
     """
-    return tell_ledger(services, caller, ["holds", _known(hold, "hld"), "capture"], key=key)
+    return tell(services.ledger, caller, ["holds", _known(hold, "hld"), "capture"], key=key)
 
 
 def release_hold(services: Services, caller: Caller, key: str | None, hold: str) -> Response:
     """Free what a hold has set aside"""
-    return tell_ledger(services, caller, ["holds", _known(hold, "hld"), "release"], key=key)
+    return tell(services.ledger, caller, ["holds", _known(hold, "hld"), "release"], key=key)
 
 
 def grant(services: Services, caller: Caller, key: str, user: str) -> Response:
@@ -73,7 +73,7 @@ def grant(services: Services, caller: Caller, key: str, user: str) -> Response:
 
     Goodwill: the books keep the reason, and which key gave it.
     """
-    return tell_ledger(services, caller, [*_of(caller, user), "grants"], key=key)
+    return tell(services.ledger, caller, [*_of(caller, user), "grants"], key=key)
 
 
 def _of(caller: Caller, user: str) -> list[str]:

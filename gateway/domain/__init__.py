@@ -1,7 +1,8 @@
 """The gateway's rules: values in, values out.
 
 callers.py        who asks, and what they may ask for
+feeds.py          the outward events in their order, and where somebody is in it
 purchases.py      what is accepted as a purchase, and what its newest word makes of it
 timelines.py      the events of a purchase, as they are shown
-wallets.py        what the ledger says when it is asked or told something
+services.py       what another service says when it is asked or told something
 """

@@ -1,4 +1,5 @@
-"""Where requests wait for a purchase: one thread listens to the journal for all of them and wakes whom it concerns.
+"""Where requests wait, for a purchase to be final or for a feed to grow: one thread listens to the journal for all of
+them and wakes whom it concerns.
 
 A request that waits holds one of the server's threads, so there are fewer seats than threads: accepting always goes on.
 """
@@ -8,12 +9,14 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.domain.purchases import OPEN_WORDS
+from gateway.domain.feeds import FeedKey, Place
+from gateway.store.awaited import Awaited, FeedGrown, PurchaseFinal, come_among
 from shared.bus.wake import Sleeper
 from shared.database import DatabaseUnavailable, transact
 from shared.ids import AppId, PurchaseId
@@ -27,14 +30,9 @@ PAUSE_S: Final = 0.01
 """At least so long between two looks: under load the journal grows all the time."""
 AWAY_S: Final = 1.0
 
-_FINAL: Final = """
-select t.app, t.subject
-  from unnest(%(apps)s::text[], %(subjects)s::text[]) as awaited (app, subject)
-  join journal.timeline t on t.app = awaited.app and t.subject = awaited.subject
- where not (t.word_type = any(%(open)s))
-"""
-
-Awaited = tuple[AppId, PurchaseId]
+PURCHASES_SHARE: Final = 4
+"""One seat in so many is for purchases alone. Who reads a feed comes back with each answer, and would have them all; a
+purchase is waited for once, and not for long."""
 
 
 class WaitingRoom:
@@ -42,7 +40,8 @@ class WaitingRoom:
 
     def __init__(self, *, engine: Engine, seats: int) -> None:
         self._engine = engine
-        self._seats = threading.BoundedSemaphore(seats) if seats > 0 else None
+        self._seats = threading.BoundedSemaphore(seats)
+        self._readers_seats = threading.BoundedSemaphore(seats - seats // PURCHASES_SHARE)
         self._sleeper = Sleeper(engine)
         self._guests: defaultdict[Awaited, list[threading.Event]] = defaultdict(list)
         self._lock = threading.Lock()
@@ -51,13 +50,15 @@ class WaitingRoom:
         self._thread: threading.Thread | None = None
 
     def until_final(self, *, app: AppId, purchase_id: PurchaseId, within_s: float) -> bool:
-        if self._seats is None or not self._seats.acquire(blocking=False):
-            return False
-        try:
-            self._wait((app, purchase_id), within_s)
-        finally:
-            self._seats.release()
-        return True
+        return self._sit(PurchaseFinal(app, purchase_id), within_s, self._seats)
+
+    def until_grown(self, key: FeedKey, *, after: Place, within_s: float) -> bool:
+        return self._sit(FeedGrown(key, after.position), within_s, self._readers_seats, self._seats)
+
+    def guests(self) -> int:
+        """How many wait."""
+        with self._lock:
+            return sum(len(guests) for guests in self._guests.values())
 
     def close(self) -> None:
         """Sends everybody away and ends the thread. Once is enough."""
@@ -72,6 +73,15 @@ class WaitingRoom:
         if thread is not None:
             thread.join()
         self._sleeper.close()
+
+    def _sit(self, awaited: Awaited, within_s: float, *seats: threading.Semaphore) -> bool:
+        with ExitStack() as taken:
+            for seat in seats:
+                if not seat.acquire(blocking=False):
+                    return False
+                taken.callback(seat.release)
+            self._wait(awaited, within_s)
+        return True
 
     def _wait(self, awaited: Awaited, within_s: float) -> None:
         guest = threading.Event()
@@ -91,7 +101,7 @@ class WaitingRoom:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._attend, name="waiting-room", daemon=True)
                 self._thread.start()
-            self._sleeper.interrupt()  # it may have become final before the listening began: look once more
+            self._sleeper.interrupt()  # it may have come before the listening began: look once more
 
     def _leave(self, awaited: Awaited, guest: threading.Event) -> None:
         with self._lock:
@@ -107,30 +117,21 @@ class WaitingRoom:
             self._closed.wait(PAUSE_S if self._listen() else AWAY_S)
 
     def _listen(self) -> bool:
-        """Sleeps until the journal has grown, then wakes those whose purchase is final. False: the database is away."""
+        """Sleeps until the journal has grown, then wakes those for whom it has. False: the database is away."""
         try:
             self._sleeper.wait(POLL_S)
             with self._lock:
                 awaited = list(self._guests)
             if awaited:
-                final = transact(self._engine, lambda connection: _final_among(connection, awaited))
+                come = transact(self._engine, lambda connection: list(come_among(connection, awaited)))
                 with self._lock:
-                    self._wake(final)
+                    self._wake(come)
         except (DatabaseUnavailable, SQLAlchemyError) as error:  # the thread has to live on
-            log.warning("who waits for a purchase has to wait longer", error=type(error).__name__)
+            log.warning("who waits has to wait longer", error=type(error).__name__)
             return False
         return True
 
-    def _wake(self, final: Iterable[Awaited]) -> None:
-        for awaited in final:
+    def _wake(self, come: Iterable[Awaited]) -> None:
+        for awaited in come:
             for guest in self._guests.get(awaited, ()):
                 guest.set()
-
-
-def _final_among(connection: Connection, awaited: list[Awaited]) -> list[Awaited]:
-    parameters = {
-        "apps": [app for app, _ in awaited],
-        "subjects": [subject for _, subject in awaited],
-        "open": sorted(OPEN_WORDS),
-    }
-    return [(app, subject) for app, subject in connection.exec_driver_sql(_FINAL, parameters)]

@@ -1,7 +1,7 @@
 """The internal API: what the gateway asks the ledger. Translation only.
 
 routes.py    every call: its path, what it takes to make it, what answers it
-callers.py   whose request it is: the gateway's word for it, checked again
+rights.py    what it takes to make a call; shared/callers.py asks for it
 bodies.py    what comes in
 answers.py   what goes out
 services.py  what it is answered from: the ports that the wiring fills

@@ -9,11 +9,11 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from ledger.api.answers import entitlement_list, subscription_page
-from ledger.api.callers import Caller
 from ledger.api.services import Services
 from ledger.domain.belongings import SubscriptionPlace
 from ledger.domain.entitlements import Holder
 from ledger.handlers.reading import PAGE_MAX
+from shared.callers import Caller
 from shared.events import Environment, Store
 from shared.http import answer, malformed, read_query
 from shared.ids import TransactionId

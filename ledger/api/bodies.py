@@ -10,9 +10,9 @@ import msgspec
 from flask import request
 from pydantic import AfterValidator, BaseModel, Field
 
-from ledger.api.callers import Caller
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import Grant, IdempotencyKey, PlaceHold, Request, Spend
+from shared.callers import Caller
 from shared.events import Environment
 from shared.http import IDEMPOTENCY_KEY_HEADER, malformed, read_body, read_idempotency_key
 from shared.money import AMOUNT_MAX, CurrencyId

@@ -20,10 +20,10 @@ from ledger.api.bodies import (
     optional_key,
     read_optional_body,
 )
-from ledger.api.callers import Caller
 from ledger.api.services import Services
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import CaptureHold, Command, IdempotencyKey, ReleaseHold, Request, ReverseSpend
+from shared.callers import Caller
 from shared.http import malformed, not_found, read_body, trace_id
 from shared.ids import parse_public_id
 

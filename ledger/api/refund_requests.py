@@ -9,9 +9,9 @@ from flask import Response
 
 from ledger.api.answers import not_eligible, refund_request
 from ledger.api.bodies import RefundRequestBody, read_optional_body
-from ledger.api.callers import Caller
 from ledger.api.services import Services
 from ledger.domain.refund_requests import NotEligible
+from shared.callers import Caller
 from shared.http import Problem, answer, not_found, trace_id
 from shared.ids import PurchaseId, parse_public_id
 

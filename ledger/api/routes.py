@@ -15,19 +15,10 @@ from ledger.api import belongings, operations, wallets
 from ledger.api import commands as command_views
 from ledger.api import refund_requests as refund_views
 from ledger.api.bodies import BODY_BYTES_MAX
-from ledger.api.callers import (
-    ASK_REFUND,
-    GRANT,
-    READ,
-    SETTLE,
-    SPEND,
-    Right,
-    admit,
-    identify,
-    require_service_token,
-)
+from ledger.api.rights import ASK_REFUND, GRANT, READ, SETTLE, SPEND
 from ledger.api.services import Commands, Queries, RefundRequests, Services
 from shared.apps import Apps
+from shared.callers import Right, admitted
 from shared.money import CurrencyId
 
 
@@ -88,9 +79,7 @@ def _guarded(route: Route, services: Services, *, apps: Apps, service_token: str
         return lambda **parts: route.view(services, **parts)
 
     def view(**parts: Any) -> Response:
-        require_service_token(service_token)
-        caller = identify(apps)
-        admit(caller, needs)
+        caller = admitted(apps=apps, needs=needs, service_token=service_token)
         request.max_content_length = BODY_BYTES_MAX
         return route.view(services, caller, **parts)
 

@@ -8,10 +8,10 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from ledger.api.answers import entry_page
-from ledger.api.callers import Caller
 from ledger.api.services import Services
 from ledger.domain.books import WalletKey
 from ledger.handlers.reading import PAGE_MAX
+from shared.callers import Caller
 from shared.events import Environment
 from shared.http import answer, read_query
 

@@ -56,11 +56,15 @@ class DeliveryKey:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery that is to be tried now; `attempts` were made before, since it was last resent."""
+    """A delivery that is to be tried now; `attempts` were made before, since it was last resent.
+
+    Until `lost_at` it is nobody else's, unless it is resent meanwhile: it is known by that time when it is settled.
+    """
 
     key: DeliveryKey
     event: Recorded
     attempts: int
+    lost_at: datetime
 
     @property
     def number(self) -> AttemptNumber:
@@ -120,9 +124,13 @@ def judge(answer: Answer, *, number: AttemptNumber, delays_s: Sequence[float] | 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One attempt, for the record. `answer` None: none was made, since it cannot be sent at all."""
+    """One attempt, for the record. `answer` None: none was made, since it cannot be sent at all.
+
+    `lost_at` is the delivery's: it is settled only as what it was taken for.
+    """
 
     key: DeliveryKey
+    lost_at: datetime
     answer: Answer | None
     verdict: Verdict
     due_at: datetime | None

@@ -30,12 +30,16 @@ _DOUBLINGS_MAX: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One endpoint, as one process sees it. Times are seconds of the monotonic clock."""
+    """One endpoint, as one process sees it. Times are seconds of the monotonic clock.
+
+    `probe_at_s`: when the next probe may be made; `asked_until_s`: so long it has asked to be left alone.
+    """
 
     width_max: int
     width: int
     failures: int = 0
-    paused_until_s: float = -math.inf
+    probe_at_s: float = -math.inf
+    asked_until_s: float = -math.inf
 
     @classmethod
     def of(cls, calls_at_once: int) -> Lane:
@@ -49,18 +53,24 @@ class Lane:
 
     def room(self, *, in_flight: int, now_s: float) -> int:
         """How many more calls may be made now."""
-        if now_s < self.paused_until_s:
+        if now_s < max(self.probe_at_s, self.asked_until_s):
             return 0
         return max(0, (1 if self.is_probed else self.width) - in_flight)
 
     def heard(self, answer: Answer, *, now_s: float) -> Lane:
         """The lane after an answer, or after none."""
-        if answer.error is None:
-            return replace(self, width=min(self.width + 1, self.width_max), failures=0, paused_until_s=-math.inf)
+        if answer.error is None:  # what it has asked for holds: this one was called before
+            return replace(self, width=min(self.width + 1, self.width_max), failures=0, probe_at_s=-math.inf)
         strained = answer.status is None or answer.status in OVERLOADED
-        failing = replace(self, width=max(1, self.width // 2) if strained else self.width, failures=self.failures + 1)
-        pause_s = max(failing._probing_pause_s(), _asked_pause_s(answer))
-        return replace(failing, paused_until_s=max(self.paused_until_s, now_s + pause_s))
+        narrowed = replace(
+            self,
+            width=max(1, self.width // 2) if strained else self.width,
+            asked_until_s=max(self.asked_until_s, now_s + _asked_pause_s(answer)),
+        )
+        if now_s < self.probe_at_s:  # called before the pause began, as those that began it: nothing new
+            return narrowed
+        failing = replace(narrowed, failures=self.failures + 1)
+        return replace(failing, probe_at_s=now_s + failing._probing_pause_s())
 
     def _probing_pause_s(self) -> float:
         if not self.is_probed:

@@ -23,7 +23,7 @@ class Deliveries(Protocol):
     def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Mapping[DeliveryKey, AttemptNumber]:
         """Puts attempts, and the new states of their deliveries, on record; how many attempts each has now.
 
-        A delivery that is not waiting any more, because another process had taken it too, is left out.
+        A delivery that was taken again since, or resent, is left out: so is one that is settled a second time.
         """
         ...
 

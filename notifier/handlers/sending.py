@@ -97,7 +97,7 @@ def settle(attempted: Sequence[Attempted], *, deliveries: Deliveries, now: datet
 def _settlement(attempted: Attempted, verdict: Verdict, now: datetime) -> Settlement:
     answer = attempted.outcome if isinstance(attempted.outcome, Answer) else None
     due_at = None if verdict.delay_s is None else now + timedelta(seconds=verdict.delay_s)
-    return Settlement(attempted.delivery.key, answer, verdict, due_at)
+    return Settlement(attempted.delivery.key, attempted.delivery.lost_at, answer, verdict, due_at)
 
 
 def _told(attempted: Attempted, verdict: Verdict, number: AttemptNumber, now: datetime) -> Draft | None:

@@ -35,7 +35,7 @@ alter table notifier.delivery
 
 create index delivery_due on notifier.delivery (app, endpoint_id, due_at) where state = 'waiting';
 create index delivery_settled on notifier.delivery (app, endpoint_id, settled_at) where settled_at is not null;
-create index delivery_failed on notifier.delivery (app, endpoint_id, event_id) where state in ('exhausted', 'parked');
+create index delivery_by_state on notifier.delivery (app, endpoint_id, state, event_id);
 """
 
 ENDPOINTS = """

@@ -55,17 +55,17 @@ update notifier.delivery d set due_at = %(now)s
 _SETTLE: Final = """
 with said as (
     select *
-      from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[], %(at)s::timestamptz[],
-                  %(status)s::int[], %(duration_ms)s::int[], %(answer)s::text[], %(error)s::text[],
-                  %(retry_after_s)s::float8[], %(state)s::text[], %(reason)s::text[], %(due_at)s::timestamptz[])
-           as said (app, endpoint_id, event_id, at, status, duration_ms, answer, error, retry_after_s, state, reason,
-                    due_at)),
+      from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[], %(lost_at)s::timestamptz[],
+                  %(at)s::timestamptz[], %(status)s::int[], %(duration_ms)s::int[], %(answer)s::text[],
+                  %(error)s::text[], %(retry_after_s)s::float8[], %(state)s::text[], %(reason)s::text[],
+                  %(due_at)s::timestamptz[])
+           as said (app, endpoint_id, event_id, lost_at, at, status, duration_ms, answer, error, retry_after_s, state,
+                    reason, due_at)),
 mine as materialized (  -- in one order: another process that has taken one of them too is waited for, not in a circle
     select app, endpoint_id, event_id
-      from notifier.delivery d
-     where d.state = 'waiting'
-       and (d.app, d.endpoint_id, d.event_id) in (select app, endpoint_id, event_id from said)
-     order by app, endpoint_id, event_id for update),
+      from notifier.delivery d join said using (app, endpoint_id, event_id)
+     where d.state = 'waiting' and d.due_at is not distinct from said.lost_at  -- and so found by its key alone
+     order by app, endpoint_id, event_id for update of d),
 settled as (
     update notifier.delivery d
        set state = said.state, attempts = d.attempts + (said.at is not null)::int, due_at = said.due_at,
@@ -103,11 +103,13 @@ on conflict (app, endpoint_id) do update
 returning app, endpoint_id, failing_since, failures
 """
 
+# Its failures are told in the reason; with another URL it begins anew, or the first one there would disable it again.
 _DISABLE: Final = """
 insert into notifier.endpoint as known (app, endpoint_id, disabled_at, disabled_url, reason)
 values (%(app)s, %(endpoint_id)s, %(now)s, %(url)s, %(reason)s)
 on conflict (app, endpoint_id) do update
-   set disabled_at = excluded.disabled_at, disabled_url = excluded.disabled_url, reason = excluded.reason
+   set disabled_at = excluded.disabled_at, disabled_url = excluded.disabled_url, reason = excluded.reason,
+       failing_since = null, failures = 0
  where known.disabled_url is distinct from excluded.disabled_url
 returning true
 """
@@ -165,7 +167,7 @@ class Deliveries:
         }
         attempts = {DeliveryKey(*key): attempts for *key, attempts in self._run(_TAKE, parameters)}
         events = {event.id: event for event in journal.look_up(self._connection, [key.event_id for key in attempts])}
-        return [Delivery(key, events[key.event_id], number) for key, number in attempts.items()]
+        return [Delivery(key, events[key.event_id], number, lost_at) for key, number in attempts.items()]
 
     def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
         """These were taken and will not be tried: they are due again."""
@@ -173,9 +175,13 @@ class Deliveries:
             self._run(_GIVE_BACK, _keys(keys) | {"now": now})
 
     def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> dict[DeliveryKey, AttemptNumber]:
-        """Puts attempts, and the new states of their deliveries, on record; how many attempts each has now."""
+        """Puts attempts, and the new states of their deliveries, on record; how many attempts each has now.
+
+        Only of those that were not taken again since, nor resent, nor settled: a commit that was cut off is repeated.
+        """
         answers = [each.answer for each in settlements]
         columns: dict[str, Iterable[Any]] = {
+            "lost_at": (each.lost_at for each in settlements),
             "at": (answer and answer.at for answer in answers),
             "status": (answer and answer.status for answer in answers),
             "duration_ms": (answer and answer.duration_ms for answer in answers),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from requests import PreparedRequest, Request, RequestException, Response
@@ -13,10 +17,12 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
+from notifier.domain.addresses import Reach
 from notifier.domain.deliveries import Answer, Message, read_retry_after
+from notifier.webhook.caller import Caller, CallRefused, LookUp, look_up
+from notifier.webhook.connections import CheckedAdapter
 from shared.apps import WebhookEndpoint
 from shared.clock import Clock
-from shared.punctual import PunctualAdapter
 
 USER_AGENT: Final = "Purser-Webhooks"
 HOSTS_MAX: Final = 256
@@ -24,22 +30,36 @@ HOSTS_MAX: Final = 256
 CALLS_MAX: Final = 64
 """Calls in flight per process; they may all be to one host, and each keeps its connection."""
 ANSWER_BYTES_MAX: Final = 16 * 1024
-"""A longer answer is not read to its end; its connection is closed."""
+"""A longer body is not read to its end; its connection is closed."""
 ANSWER_BYTES_KEPT: Final = 512
 
 
 class WebhookPoster:
-    """Posts messages, each once. Redirects are not followed: the address that was configured is the one that is told.
+    """Posts messages, each once, where `reach` says that it may. Redirects are not followed.
 
     Bare of a session, so neither cookies nor proxies nor credentials from the surroundings play a part. Thread-safe.
     """
 
-    def __init__(self, *, clock: Clock, connect_timeout_s: float, timeout_s: float) -> None:
-        """`timeout_s` is for all of it: connecting, sending, and the answer to the end of its body."""
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        connect_timeout_s: float,
+        timeout_s: float,
+        reach: Reach,
+        look_up: LookUp = look_up,
+        authorities: Path | None = None,
+    ) -> None:
+        """`timeout_s` is for all of it: connecting, sending, and the answer to the end of its body.
+
+        `authorities`: the certificates that may vouch for a host's (PEM); None: those that are known to the public.
+        """
         self._clock = clock
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
-        self._adapter = PunctualAdapter(pool_connections=HOSTS_MAX, pool_maxsize=CALLS_MAX)
+        self._trust = True if authorities is None else str(authorities)
+        self._adapter = CheckedAdapter(Caller(reach, look_up=look_up), hosts=HOSTS_MAX, connections=CALLS_MAX)
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it quotes URLs, which may hold secrets
 
     def close(self) -> None:
         """Closes the connections that are kept."""
@@ -70,7 +90,7 @@ class WebhookPoster:
 
     def _send(self, request: PreparedRequest) -> Response:
         timeout = Timeout(connect=self._connect_timeout_s, total=self._timeout_s)
-        return self._adapter.send(request, stream=True, timeout=timeout)  # type: ignore[arg-type]  # the stubs lack it
+        return self._adapter.send(request, stream=True, timeout=timeout, verify=self._trust)  # type: ignore[arg-type]  # the stubs lack it
 
     def _trouble(self, error: BaseException) -> str:
         """In a few words of ours: the libraries' own quote the URL, which may hold a secret."""
@@ -78,9 +98,17 @@ class WebhookPoster:
             return f"no connection within {self._connect_timeout_s:g} s"
         if isinstance(error, ReadTimeout):
             return f"no answer within {self._timeout_s:g} s"
-        while (deeper := error.__cause__ or error.__context__) is not None:
-            error = deeper
-        return f"no answer: {type(error).__name__}"
+        cause = _first_cause(error)
+        if isinstance(cause, CallRefused):
+            return f"refused: {cause}"
+        if isinstance(cause, socket.gaierror):
+            return "no answer: no address is known of the host"
+        return f"no answer: {type(cause).__name__}"
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    deeper = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return error if deeper is None else _first_cause(deeper)
 
 
 def _signed(message: Message, endpoint: WebhookEndpoint, *, at: datetime) -> PreparedRequest:
@@ -102,8 +130,8 @@ def _signatures(message: Message, secrets: Sequence[str], *, at: datetime) -> st
 
 def _beginning(body: HTTPResponse) -> str:
     """How the answer's body begins. What is wrong with a body changes nothing: the status was the answer."""
-    try:
-        read = body.read(ANSWER_BYTES_MAX, decode_content=False)
-    except (HTTPError, OSError):
-        return ""
-    return read[:ANSWER_BYTES_KEPT].decode("utf-8", "replace").replace("\x00", "�")  # PostgreSQL's text has no NUL
+    read = b""
+    with contextlib.suppress(HTTPError, OSError):
+        read = body.read(ANSWER_BYTES_KEPT, decode_content=False)
+        body.read(ANSWER_BYTES_MAX - len(read), decode_content=False)  # to its end: the connection is used again
+    return read.decode("utf-8", "replace").replace("\x00", "�")  # PostgreSQL's text has no NUL

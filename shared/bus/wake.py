@@ -6,6 +6,7 @@ its own after the commit, from a thread of its own, at most every 20 ms per proc
 
 from __future__ import annotations
 
+import contextlib
 import math
 import select
 import socket
@@ -74,6 +75,7 @@ class Sleeper:
         self._connection: Any = None
         self._inner, self._outer = socket.socketpair()
         self._inner.setblocking(False)
+        self._outer.setblocking(False)
 
     def wait(self, timeout_s: float) -> bool:
         """True when woken, False when the time is up. Without a database it sleeps its time."""
@@ -86,8 +88,9 @@ class Sleeper:
             return False
 
     def interrupt(self) -> None:
-        """Wakes the sleeper now."""
-        self._outer.send(b"!")
+        """Wakes the sleeper now; never waits, and never fails."""
+        with contextlib.suppress(OSError):  # it was told many times over and does not listen, or it is closed
+            self._outer.send(b"!")
 
     def close(self) -> None:
         self._drop()

@@ -24,7 +24,6 @@ from shared.bus.routes import (
     VERIFIER,
     VERIFIER_LOOKUPS,
     VERIFIER_STORE,
-    WEBHOOKS,
     ConsumerName,
     types_for,
 )
@@ -39,7 +38,6 @@ HANDLERS: Mapping[ConsumerName, Callable[..., Mapping[str, Any]]] = {
     VERIFIER_STORE: verifier_tasks.receipt_checks,
     LEDGER: ledger_tasks.postings,
     NOTIFIER: notifier_tasks.queueing,
-    WEBHOOKS: notifier_tasks.telling,
 }
 
 

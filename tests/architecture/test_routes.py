@@ -12,6 +12,8 @@ from flask import Flask
 from gateway.api import openapi
 from gateway.api.access import Access
 from gateway.api.routes import ROUTES
+from notifier import api as notifier_api
+from shared.apps import Scope
 from tests.support.gateway import Gateway, gateway_on
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/nowhere"
@@ -21,6 +23,8 @@ PARTS = {
     "spend": "spd_" + "0" * 32,
     "hold": "hld_" + "0" * 32,
     "refund_request": "rfr_" + "0" * 32,
+    "endpoint": "backend",
+    "event": "019aab00-5dc0-7000-8000-000000000001",
 }
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs"}
 SIGNED = {"/webhooks/apple"}
@@ -73,6 +77,21 @@ def test_what_is_for_servers_alone_is_refused_to_clients(gateway: Gateway) -> No
         path = route.path.format_map(PARTS)
         response = gateway.client().open(path, method=route.method, headers=gateway.as_user())
         assert (route.path, response.status_code) == (route.path, 403)
+
+
+def test_every_call_of_the_notifiers_api_is_one_of_the_gateways_and_needs_the_same_scope() -> None:
+    scopes: dict[Access, Scope] = {Access.OPERATOR: "read", Access.ADMINISTRATOR: "admin"}
+    ours = {
+        (route.method, re.sub(r"{\w+}", "{}", route.path), scopes[route.access])
+        for route in ROUTES
+        if route.path.startswith("/v1/webhooks/")
+    }
+    theirs = {
+        (route.method, re.sub(r"<\w+>", "{}", route.path), route.needs.scope)
+        for route in notifier_api.ROUTES
+        if route.needs is not None
+    }
+    assert ours == theirs
 
 
 def test_every_call_says_what_it_does() -> None:

@@ -43,6 +43,7 @@ WORKERS = (
     "ledger-scheduler",
     "notifier",
     "webhooks",
+    "notifier-api",
     "flower",
     "simulator",
 )

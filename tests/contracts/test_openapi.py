@@ -18,9 +18,10 @@ from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
 from gateway.api import openapi, reference
-from shared.events import SubscriptionStatus
+from shared.events import OUTWARD, SubscriptionStatus
 from tests.support.contract import CHECKS, CONTRACT, told
 from tests.support.gateway import Gateway
+from tests.support.outward import PAYLOADS
 
 CALLS_MIN = 18
 """Those that take anything that could be made up."""
@@ -68,6 +69,18 @@ def test_what_is_answered_about_a_purchase_is_as_described(gateway: Gateway) -> 
     told(gateway, "GET", "/v1/users/{user}/account-token", status=200, headers=user, **whose)
 
 
+def test_what_is_told_of_events_is_as_described(gateway: Gateway) -> None:
+    gateway.announce(*PAYLOADS, user_id="teller")
+    me = {"path_parameters": {"user": "me"}}
+    page = told(gateway, "GET", "/v1/users/{user}/events", status=200, headers=gateway.as_user("teller"), **me)
+    assert {event["type"] for event in page["events"]} == set(OUTWARD)
+    query = {"limit": len(OUTWARD)}
+    assert told(gateway, "GET", "/v1/events", status=200, headers=gateway.as_server(), query=query) == page
+    query = {"after": page["next"]}
+    rest = told(gateway, "GET", "/v1/events", status=200, headers=gateway.as_server(), query=query)
+    assert rest == {"events": [], "next": page["next"]}
+
+
 def test_each_example_of_a_purchase_is_one_of_the_forms_and_is_taken_in(gateway: Gateway) -> None:
     operation = openapi.document()["paths"]["/v1/purchases"]["post"]
     examples = operation["requestBody"]["content"]["application/json"]["examples"]
@@ -97,8 +110,8 @@ def test_each_example_of_an_answer_is_one_that_the_contract_describes() -> None:
 
 
 def test_every_status_of_a_subscription_has_its_example() -> None:
-    shown = [value for name, _, value in shown_answers() if name != "entitlements"]
-    statuses = {subscription["status"] for value in shown for subscription in value["subscriptions"]}
+    shown = [value for _, _, value in shown_answers()]
+    statuses = {subscription["status"] for value in shown for subscription in value.get("subscriptions", ())}
     assert statuses == set(get_args(SubscriptionStatus))
 
 

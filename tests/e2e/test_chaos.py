@@ -38,6 +38,7 @@ KILLED = (
     "ledger-api",
     "notifier",
     "webhooks",
+    "notifier-api",
     "flower",
     "redis",
     "postgres",
@@ -207,6 +208,17 @@ def _all_completed_once(system: System, flow: Flow) -> None:
     system.eventually(
         lambda: system.scalar("select count(*) from journal.delivery") == 0, within_s=150, what="everything delivered"
     )
+    _all_told(system, purchases=total)
+
+
+def _all_told(system: System, *, purchases: int) -> None:
+    """The app's backend has heard of every purchase and every credit, each signed and with its event's id."""
+    waiting = "select count(*) from notifier.delivery where state = 'waiting'"
+    # what a killed process was about to send comes again when its lease is over: a minute
+    system.eventually(lambda: system.scalar(waiting) == 0, within_s=150, what="every webhook delivered")
+    told = {each.id: each.body["type"] for each in system.receiver.received if each.genuine}
+    assert Counter(told.values()) == {"purchase.completed": purchases, "wallet.credited": purchases}
+    assert len(told) == system.scalar("select count(*) from journal.outward")
 
 
 @contextmanager

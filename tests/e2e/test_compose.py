@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from shared.bus.routes import CONSUMERS
 from tests.support.compose import FLOWER_LOGIN, Composed, composed, is_wanted
 from tests.support.stack import wait_until
 
@@ -40,6 +41,7 @@ RESTARTED = [
     "ledger-api",
     "notifier",
     "webhooks",
+    "notifier-api",
     "flower",
     SIMULATOR,
 ]
@@ -116,7 +118,7 @@ def test_flower_shows_the_workers_to_who_has_the_login(system: Composed) -> None
         return {name.split("@")[0] for name in requests.get(url, auth=FLOWER_LOGIN, timeout=15).json()}
 
     wait_until(
-        lambda: workers() == {"verifier", "verifier-store", "verifier-lookups", "ledger", "notifier", "webhooks"},
+        lambda: workers() == set(CONSUMERS),
         within_s=60,
         what="every worker in Flower",
     )

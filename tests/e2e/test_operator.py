@@ -55,6 +55,28 @@ def test_the_files_are_checked_and_an_unknown_subject_is_said_to_be_one(system: 
     purser(system, "timeline", "pur_nothing", code=1)
 
 
+def test_a_webhook_is_seen_and_sent_once_more_from_the_command_line(system: System) -> None:
+    bought = system.buy()
+    purchase = system.post("told", {"signed_transaction": bought["signed_transaction"]}, Prefer="wait=20").json()
+
+    def deliveries() -> dict[str, str]:
+        listed = json.loads(purser(system, "webhooks", "list", "--state", "delivered", "--json"))
+        return {row["type"]: row["event_id"] for row in listed}
+
+    wait_until(lambda: "purchase.completed" in deliveries(), within_s=20, what="the webhook")
+    event_id = deliveries()["purchase.completed"]
+    shown = json.loads(purser(system, "webhooks", "show", event_id, "--json"))
+    assert shown["message"]["data"]["id"] == purchase["id"]
+    assert purser(system, "webhooks", "resend", event_id) == "1 due again\n"
+    wait_until(lambda: _times_received(system, event_id) == 2, within_s=20, what="the same once more")
+    assert "taken: 200" in purser(system, "webhooks", "test", "backend")
+    assert "on" in purser(system, "webhooks", "endpoints")
+
+
+def _times_received(system: System, event_id: str) -> int:
+    return [each.id for each in system.receiver.received].count(event_id)
+
+
 @pytest.fixture(scope="module")
 def own_system() -> Iterator[System]:
     """One whose configuration is changed, and whose processes are started again with it."""

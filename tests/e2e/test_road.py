@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 import pytest
 import requests
 
 from deploy.processes import PROCESSES
+from shared.clock import SystemClock
 from tests.support.stack import wait_until
 from tests.support.system import System, at_once, client
 
@@ -34,6 +36,17 @@ def test_a_purchase_is_credited_once_and_its_refund_debited_once(system: System)
         (100, 100, 1),
     ]
     _told(system, purchase["id"], {"purchase.completed", "purchase.refunded", "wallet.credited", "wallet.debited"})
+
+
+def test_whoever_waits_for_a_credit_is_told_of_it_within_a_second(system: System) -> None:
+    delays_s = []
+    for _ in range(3):  # the machine may be busy with something else once
+        after = system.get("/v1/users/me/events?after=latest", user_id="watcher").json()["next"]
+        system.post("watcher", {"signed_transaction": system.buy()["signed_transaction"]})
+        credited = _credit_behind(system, after, user_id="watcher")
+        delays_s.append((SystemClock().now() - datetime.fromisoformat(credited["timestamp"])).total_seconds())
+        assert credited["data"]["balance_after"] == system.gems("watcher") == 100 * len(delays_s)
+    assert min(delays_s) < 1
 
 
 def test_a_receipt_is_verified_by_the_store(system: System) -> None:
@@ -230,6 +243,17 @@ def _told(system: System, purchase_id: str, types: set[str]) -> None:
 
     wait_until(lambda: types <= heard().keys(), what="the webhooks")
     assert set(heard().values()) == {1}
+
+
+def _credit_behind(system: System, after: str, *, user_id: str) -> dict[str, Any]:
+    """The credit that the user's device is told of behind a place; it waits for no event longer than allowed."""
+    while True:
+        page = system.get(f"/v1/users/me/events?wait=20&after={after}", user_id=user_id).json()
+        assert page["events"], "nothing came"
+        for event in page["events"]:
+            if event["type"] == "wallet.credited":
+                return dict(event)
+        after = page["next"]
 
 
 def _settled(system: System) -> None:

@@ -21,6 +21,7 @@ BUILD_AND_START_WITHIN_S = 900
 COMMAND_WITHIN_S = 180
 HEALTHY_WITHIN_S = 150
 FLOWER_LOGIN = ("purser", "example-only-password-change-me")
+PRIVATE_NETWORKS = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
 LABEL = "com.docker.compose.project"
 
 
@@ -41,6 +42,7 @@ class Composed(Reached):
             "COMPOSE_PROJECT_NAME": self.name,
             "PURSER_IMAGE": self.name,
             "PURSER_APPS_FILE": str(apps_file),
+            "PURSER_WEBHOOK_ALLOWED_NETWORKS": PRIVATE_NETWORKS,  # this machine is in one of them
             **{variable: str(port) for variable, port in self._ports.items()},
         }
 

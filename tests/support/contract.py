@@ -1,7 +1,8 @@
-"""The gateway's contract, and calls that are held to it."""
+"""The gateway's contract, calls that are held to it, and what it says of their bodies."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import schemathesis
@@ -14,6 +15,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.api import openapi
+from gateway.api.routes import Route
 from tests.support.gateway import Gateway
 
 CHECKS = [
@@ -24,6 +26,9 @@ CHECKS = [
     response_schema_conformance,
 ]
 CONTRACT = schemathesis.openapi.from_dict(openapi.document())
+
+Limit = tuple[str, dict[str, Any], dict[str, Any]]
+"""A member of a body, and bodies on either side of a limit of it."""
 
 
 def call(gateway: Gateway, method: str, path: str, *, status: int, headers: dict[str, str], **parts: Any) -> Any:
@@ -40,3 +45,30 @@ def call(gateway: Gateway, method: str, path: str, *, status: int, headers: dict
 def told(gateway: Gateway, method: str, path: str, *, status: int, headers: dict[str, str], **parts: Any) -> Any:
     """The document that such a call is answered with."""
     return call(gateway, method, path, status=status, headers=headers, **parts).json()
+
+
+def limits(route: Route) -> Iterator[Limit]:
+    """Each limit that the contract sets a body of this call."""
+    schema = openapi.document()["components"]["schemas"][route.body.__name__ if route.body else ""]
+    example = next(iter(route.examples.values())).value
+    for name, member in schema["properties"].items():
+        for within, beyond in _around(member):
+            yield name, {**example, name: within}, {**example, name: beyond}
+    for name in schema.get("required", ()):
+        yield name, dict(example), {key: value for key, value in example.items() if key != name}
+
+
+def _around(member: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """A value that is just allowed and one that is just not, for each limit of a member."""
+    kind = next((part for part in member.get("anyOf", ()) if part != {"type": "null"}), member)
+    if "enum" in kind:
+        yield kind["enum"][-1], "elsewhere"
+    if "maxLength" in kind:
+        yield "x" * kind["maxLength"], "x" * (kind["maxLength"] + 1)
+    if "minLength" in kind and "maxLength" in kind:
+        yield "x" * kind["minLength"], "x" * (kind["minLength"] - 1)
+    if "maximum" in kind:
+        yield kind["minimum"], kind["minimum"] - 1
+        yield kind["maximum"], kind["maximum"] + 1
+    if "anyOf" in member:
+        yield None, []

@@ -13,11 +13,16 @@ import jwt
 from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
+from sqlalchemy import Connection
 from werkzeug.test import TestResponse
 
 from gateway.app import build
 from gateway.settings import GatewaySettings
+from gateway.store.waiting import WaitingRoom
+from shared.bus import journal
+from shared.bus.feed import Feed
 from shared.clock import Clock, SystemClock
+from shared.database import transact
 from shared.events import Payload
 from shared.ids import EventId, IdSource, system_ids
 from tests.support.apple_pki import Chain
@@ -35,12 +40,13 @@ SERVICE_TOKEN = "service-token-of-a-test"
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway, who may sign for its App Store, and the journal that it writes."""
+    """A gateway, who may sign for its App Store, the journal that it writes, and the room where its callers wait."""
 
     app: Flask
     chain: Chain
     clock: Clock
     bus: Bus
+    waiting: WaitingRoom
 
     def client(self) -> FlaskClient:
         return self.app.test_client()
@@ -75,6 +81,17 @@ class Gateway:
         """What a later service says of a purchase of alice's."""
         draft = replace(self.bus.draft(payload, subject=purchase), causation_id=cause)
         return self.bus.record(draft)[0]
+
+    def announce(self, *payloads: Payload, user_id: str | None = "alice") -> list[EventId]:
+        """Outward events, which the notifier has put into the feed, in this order."""
+        event_ids = self.bus.record(*(self.bus.draft(payload, user_id=user_id) for payload in payloads))
+
+        def append(connection: Connection) -> None:
+            Feed(connection).append(journal.load(connection, event_ids))
+
+        transact(self.bus.engine, append)
+        self.bus.execute("notify purser_journal")
+        return event_ids
 
     def signed_notification(self, **changes: Any) -> str:
         """A refund's notification, signed by this gateway's App Store."""
@@ -144,4 +161,4 @@ def gateway_on(
     settings = GatewaySettings(**defaults | dict(changes or {}))
     clock = clock or SystemClock()
     with bus_in(database_url) as bus, closing(build(settings, clock=clock, ids=ids or system_ids())) as built:
-        yield Gateway(app=built.app, chain=chain, clock=clock, bus=bus)
+        yield Gateway(app=built.app, chain=chain, clock=clock, bus=bus, waiting=built.waiting)

@@ -16,6 +16,8 @@ from typing import Any, Literal
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from shared.clock import SystemClock
+
 Behaviour = Literal["answer", "hang", "close", "cut off", "stall", "trickle"]
 PAUSE_S_MAX = 30.0
 
@@ -37,13 +39,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class Received:
-    """One delivery as it arrived. `client` is the other end: equal for two that came over one connection."""
+    """One delivery as it arrived. `client` is the other end: equal for two that came over one connection; `at_s` is
+    the machine's monotonic clock."""
 
     id: str
     headers: Mapping[str, str]
     raw: bytes
     genuine: bool
     client: tuple[str, int]
+    at_s: float
 
     @property
     def body(self) -> dict[str, Any]:
@@ -53,19 +57,23 @@ class Received:
 
 
 class Receiver:
-    """Listens on a free port of `bind`, with TLS if it is given a context for it.
+    """Listens on a port of `bind` (a free one, unless it is named), with TLS if it is given a context for it.
 
     What is not signed with the secret is recorded, and answered 400.
     """
 
-    def __init__(self, secret: str, *, tls: ssl.SSLContext | None = None, bind: str = "127.0.0.1") -> None:
+    def __init__(
+        self, secret: str, *, tls: ssl.SSLContext | None = None, bind: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self._webhook = Webhook(secret)
+        self._clock = SystemClock()
         self._lock = threading.Lock()
         self._replies: deque[Reply] = deque()
+        self._usual = Reply()
         self._received: list[Received] = []
         self._closed = threading.Event()
         self._scheme = "http" if tls is None else "https"
-        self._server = _Server(self, tls, bind)
+        self._server = _Server(self, tls, bind, port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property
@@ -83,9 +91,14 @@ class Receiver:
             return list(self._received)
 
     def reply_next(self, *replies: Reply) -> None:
-        """The next deliveries are answered so, in turn; after them all are answered 200 again."""
+        """The next deliveries are answered so, in turn; after them all are answered as usual again."""
         with self._lock:
             self._replies.extend(replies)
+
+    def reply_usually(self, reply: Reply) -> None:
+        """Whatever nothing else is said of is answered so from now on; at first it is answered 200."""
+        with self._lock:
+            self._usual = reply
 
     def start(self) -> None:
         self._thread.start()
@@ -100,10 +113,11 @@ class Receiver:
         """Records a delivery; how it is to be answered."""
         genuine = self._is_genuine(headers, raw)
         with self._lock:
-            self._received.append(Received(headers.get("webhook-id", ""), headers, raw, genuine, client))
+            at_s = self._clock.monotonic()
+            self._received.append(Received(headers.get("webhook-id", ""), headers, raw, genuine, client, at_s))
             if not genuine:
                 return Reply(status=400)
-            return self._replies.popleft() if self._replies else Reply()
+            return self._replies.popleft() if self._replies else self._usual
 
     def pause(self, seconds: float) -> bool:
         """Lets time pass; True when the receiver is being closed."""
@@ -118,9 +132,11 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def receiving(secret: str, *, tls: ssl.SSLContext | None = None, bind: str = "127.0.0.1") -> Iterator[Receiver]:
+def receiving(
+    secret: str, *, tls: ssl.SSLContext | None = None, bind: str = "127.0.0.1", port: int = 0
+) -> Iterator[Receiver]:
     """A receiver that listens until the end of the block."""
-    receiver = Receiver(secret, tls=tls, bind=bind)
+    receiver = Receiver(secret, tls=tls, bind=bind, port=port)
     receiver.start()
     try:
         yield receiver
@@ -132,8 +148,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, receiver: Receiver, tls: ssl.SSLContext | None, bind: str) -> None:
-        super().__init__((bind, 0), _Handler)
+    def __init__(self, receiver: Receiver, tls: ssl.SSLContext | None, bind: str, port: int) -> None:
+        super().__init__((bind, port), _Handler)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.receiver = receiver

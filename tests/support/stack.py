@@ -105,17 +105,24 @@ def own_settings(data_dir: Path, **values: object) -> StackSettings:
     """Settings with free ports everywhere, and the example app with its webhook at a free port too."""
     ids = system_ids()
     given: list[int] = []
-    for _ in range(5):
+    for _ in range(6):
         given.append(free_port(bind="127.0.0.1", ids=ids, besides=given))
-    gateway, ledger, simulator, flower, hooks = given
+    gateway, ledger, notifier, simulator, flower, hooks = given
     apps_file = data_dir / "apps.toml"
     shutil.copy(PROJECT / "deploy/examples/AuthKey_EXAMPLE.p8", data_dir)  # the apps file names it, beside itself
     apps_file.write_text((PROJECT / "deploy/examples/apps.toml").read_text().replace(":8091/", f":{hooks}/"))
-    ports = {"gateway_port": gateway, "ledger_port": ledger, "simulator_port": simulator, "flower_port": flower}
+    ports = {
+        "gateway_port": gateway,
+        "ledger_port": ledger,
+        "notifier_port": notifier,
+        "simulator_port": simulator,
+        "flower_port": flower,
+    }
     return StackSettings(**{"data_dir": data_dir, "apps_file": apps_file, **ports, **values})  # type: ignore[arg-type]
 
 
 def as_environment(settings: StackSettings) -> dict[str, str]:
     """The PURSER_ variables that say what these settings say."""
-    names = ("data_dir", "apps_file", "gateway_port", "ledger_port", "simulator_port", "flower_port", "embedded")
+    ports = ("gateway_port", "ledger_port", "notifier_port", "simulator_port", "flower_port")
+    names = ("data_dir", "apps_file", *ports, "embedded")
     return {f"PURSER_{name.upper()}": str(getattr(settings, name)) for name in names}

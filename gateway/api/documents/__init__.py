@@ -3,7 +3,36 @@
 A schema is known by the name of its class, so all of them are one namespace, whichever file they stand in.
 """
 
+from gateway.api.documents.deliveries import (
+    DELIVERIES_EXAMPLES,
+    RECORD_EXAMPLES,
+    RESENDING_EXAMPLES,
+    WebhookDeliveriesQuery,
+    WebhookDeliveryPage,
+    WebhookRecord,
+    WebhookResending,
+    WebhookResent,
+)
+from gateway.api.documents.endpoints import (
+    DISABLING_EXAMPLES,
+    ENABLING_EXAMPLES,
+    ENDPOINTS_EXAMPLES,
+    REPLAY_EXAMPLES,
+    TEST_EXAMPLES,
+    TESTED_EXAMPLES,
+    Endpoint,
+    EndpointDisabling,
+    EndpointEnabling,
+    EndpointList,
+    EndpointReplay,
+    EndpointReplayed,
+    EndpointTest,
+    EndpointTested,
+)
+from gateway.api.documents.events import EVENT_EXAMPLES, EventPage, EventQuery, event_page
 from gateway.api.documents.operations import Health, Problem
+from gateway.api.documents.outward import OutwardEvent, OutwardMessage
+from gateway.api.documents.outward_examples import OUTWARD_EXAMPLES
 from gateway.api.documents.parts import CurrencyAmount, Example
 from gateway.api.documents.purchases import (
     PURCHASE_EXAMPLES,
@@ -50,22 +79,43 @@ from gateway.api.documents.wallets import (
 from gateway.api.documents.webhooks import AppleNotification
 
 __all__ = [
+    "DELIVERIES_EXAMPLES",
+    "DISABLING_EXAMPLES",
+    "ENABLING_EXAMPLES",
+    "ENDPOINTS_EXAMPLES",
     "ENTITLEMENT_EXAMPLES",
+    "EVENT_EXAMPLES",
     "GRANT_EXAMPLES",
     "HOLD_CAPTURE_EXAMPLES",
     "HOLD_EXAMPLES",
     "HOLD_RELEASE_EXAMPLES",
+    "OUTWARD_EXAMPLES",
     "PURCHASE_EXAMPLES",
+    "RECORD_EXAMPLES",
     "REFUND_REQUEST_EXAMPLES",
+    "REPLAY_EXAMPLES",
+    "RESENDING_EXAMPLES",
     "SPEND_EXAMPLES",
     "SPEND_REVERSAL_EXAMPLES",
     "SUBSCRIPTION_EXAMPLES",
+    "TESTED_EXAMPLES",
+    "TEST_EXAMPLES",
     "WAIT_S_MAX",
     "AccountToken",
     "AppleNotification",
     "BelongingsQuery",
     "CurrencyAmount",
+    "Endpoint",
+    "EndpointDisabling",
+    "EndpointEnabling",
+    "EndpointList",
+    "EndpointReplay",
+    "EndpointReplayed",
+    "EndpointTest",
+    "EndpointTested",
     "EntitlementList",
+    "EventPage",
+    "EventQuery",
     "Example",
     "Grant",
     "Health",
@@ -76,6 +126,8 @@ __all__ = [
     "NewHold",
     "NewRefundRequest",
     "NewSpend",
+    "OutwardEvent",
+    "OutwardMessage",
     "PageQuery",
     "Problem",
     "Product",
@@ -96,4 +148,10 @@ __all__ = [
     "WalletPage",
     "WalletPageQuery",
     "WalletQuery",
+    "WebhookDeliveriesQuery",
+    "WebhookDeliveryPage",
+    "WebhookRecord",
+    "WebhookResending",
+    "WebhookResent",
+    "event_page",
 ]

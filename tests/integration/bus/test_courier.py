@@ -504,6 +504,22 @@ class TestWaking:
     def test_nothing_wakes_it_when_nothing_happens(self, sleeper: Sleeper) -> None:
         assert not sleeper.wait(0.05)
 
+    def test_whoever_interrupts_waits_for_nobody_however_often_and_whoever_sleeps(self, sleeper: Sleeper) -> None:
+        def interrupt() -> None:
+            for _ in range(10_000):
+                sleeper.interrupt()
+
+        thread = threading.Thread(target=interrupt, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert sleeper.wait(10)
+
+    def test_interrupting_one_that_is_closed_changes_nothing(self, engine: Engine) -> None:
+        closed = Sleeper(engine)
+        closed.close()
+        closed.interrupt()
+
     def test_an_interruption_wakes_it_from_any_thread(self, sleeper: Sleeper) -> None:
         with ThreadPoolExecutor(1) as pool:
             sleeping = pool.submit(sleeper.wait, 60)

@@ -164,7 +164,7 @@ def test_a_page_that_cannot_be_is_refused_by_the_name_of_its_parameter(gateway: 
     assert (status, query.partition("=")[0] in document["detail"]) == (400, True)
 
 
-@pytest.mark.parametrize("what", ["purchases", "account-token", "wallet", "wallet/entries"])
+@pytest.mark.parametrize("what", ["purchases", "account-token", "wallet", "wallet/entries", "events"])
 def test_another_users_things_are_not_there_for_a_client(gateway: Gateway, what: str) -> None:
     assert read(gateway, f"/v1/users/bob/{what}")[0] == 404
     assert read(gateway, f"/v1/users/me/{what}", gateway.as_server())[0] == 400

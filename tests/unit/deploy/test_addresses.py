@@ -35,14 +35,21 @@ def test_processes_are_told_the_embedded_servers_and_the_simulator(tmp_path: Pat
     assert told["PURSER_SIMULATOR_WEBHOOK_URL"] == "http://127.0.0.1:8080/webhooks/apple"
     assert told["PURSER_APPLE_API_URL"] == told["PURSER_SIMULATOR_URL"] == "http://127.0.0.1:8090"
     assert told["PURSER_APPLE_API_SANDBOX_URL"] == "http://127.0.0.1:8090/sandbox"
+    assert (told["PURSER_LEDGER_URL"], told["PURSER_LEDGER_PORT"]) == ("http://127.0.0.1:8081", "8081")
+    assert (told["PURSER_NOTIFIER_URL"], told["PURSER_NOTIFIER_PORT"]) == ("http://127.0.0.1:8082", "8082")
 
 
 def test_what_is_given_wins_over_what_is_embedded_or_simulated(tmp_path: Path) -> None:
     given = settings(tmp_path, database_url=SecretStr("postgresql://db/x"), service_token=SecretStr("mine"))
-    store = GivenStoreSettings(apple_verify_receipt_url="http://store/verify", apple_root_files="/etc/root.pem")
+    store = GivenStoreSettings(
+        apple_verify_receipt_url="http://store/verify",
+        apple_root_files="/etc/root.pem",
+        notifier_url="http://notifier-api:8082",
+    )
     told = environment(given, REMEMBERED, store, simulator=True)
     assert told["PURSER_DATABASE_URL"] == "postgresql://db/x"
     assert told["PURSER_SERVICE_TOKEN"] == "mine"
+    assert told["PURSER_NOTIFIER_URL"] == "http://notifier-api:8082"
     assert told["PURSER_APPLE_VERIFY_RECEIPT_URL"] == "http://store/verify"
     assert told["PURSER_APPLE_ROOT_FILES"] == f"/etc/root.pem,{tmp_path}/simulator/root.pem"
 

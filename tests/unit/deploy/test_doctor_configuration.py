@@ -66,7 +66,7 @@ def test_a_variable_that_is_missing_is_named_once_with_the_processes_that_need_i
     wrong, well = of(findings, "settings")
     assert wrong.outcome == "failed"
     assert wrong.found.startswith("PURSER_SERVICE_TOKEN: ")
-    assert wrong.remedy == "set it for ledger-api, gateway"
+    assert wrong.remedy == "set it for ledger-api, notifier-api, gateway"
     assert "verifier-store" in well.found
     assert "gateway" not in well.found
 
@@ -86,7 +86,7 @@ def test_a_container_is_asked_for_the_variables_of_its_own_process_only(monkeypa
     monkeypatch.delenv("PURSER_SERVICE_TOKEN")
     known, findings = read_configuration(["verifier-store"])
     assert [finding.outcome for finding in of(findings, "settings")] == ["ok"]
-    assert known.ledger_url is None
+    assert (known.ledger_url, known.notifier_url) == (None, None)
 
 
 @pytest.mark.usefixtures("complete")

@@ -19,6 +19,7 @@ from deploy.doctor.network import (
     check_verify_receipt,
     check_webhook_path,
 )
+from notifier.domain.addresses import Reach
 from shared.apps import parse_apps
 from shared.clock import ManualClock, SystemClock
 from tests.support.scripted_store import Reply, ScriptedStore, hang_up, says, serving
@@ -127,12 +128,12 @@ def test_a_clock_that_is_off_either_way_warns_after_a_minute_and_fails_when_sign
     assert verify_receipt(says({"status": 21002}), ahead_s=ahead_s)[1].outcome == outcome
 
 
-def endpoint(url: str) -> Finding:
+def endpoint(url: str, *, production: bool = False) -> Finding:
     apps = parse_apps(
         f'[[apps]]\nid = "game"\nname = "Game"\n[apps.apple]\nbundle_id = "b"\n'
         f'[[apps.webhooks]]\nid = "backend"\nurl = "{url}"\nsecret = "whsec_MDEy"\n'
     )
-    (finding,) = check_endpoints(apps)
+    (finding,) = check_endpoints(apps, reach=Reach.of(production=production))
     return finding
 
 
@@ -149,6 +150,18 @@ def test_a_backend_that_is_away_or_whose_tls_fails_warns() -> None:
         plain = endpoint(url.replace("http://", "https://"))
     assert plain.outcome == "warning"
     assert "TLS" in plain.found
+
+
+def test_a_backend_at_an_address_that_is_not_called_fails_and_is_not_connected_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        refused = endpoint(f"https://127.0.0.1:{listener.getsockname()[1]}/hooks?token=hidden", production=True)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert refused.outcome == "failed"
+    assert "127.0.0.1 is at a loopback address" in refused.found
+    assert "PURSER_WEBHOOK_ALLOWED_NETWORKS" in (refused.remedy or "")
+    assert "hidden" not in refused.found
 
 
 def test_a_name_that_does_not_resolve_warns(monkeypatch: pytest.MonkeyPatch) -> None:

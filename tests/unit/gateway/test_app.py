@@ -67,6 +67,8 @@ def test_what_is_missing_is_named(
         ("GATEWAY_THREADS", "0"),
         ("LEDGER_URL", "ledger:8081"),
         ("LEDGER_READ_TIMEOUT_S", "0"),
+        ("NOTIFIER_URL", "http://notifier:8082/v1"),
+        ("NOTIFIER_READ_TIMEOUT_S", "0"),
         ("APPS_FILE", "/nowhere/apps.toml"),
         ("CATALOG_FILE", "/nowhere/catalog.toml"),
         ("APPLE_ROOT_SHA256", "12"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from notifier.app import apps_with_endpoints
-from notifier.settings import NotifierSettings
+from notifier.settings import NotifierSettings, WebhooksSettings
 from shared.apps import Apps
 from shared.settings import read
 
@@ -26,9 +26,13 @@ EXAMPLE_SECRET = "whsec_ZXhhbXBsZS1vbmx5LXdlYmhvb2stc2VjcmV0LSEh"
 OWN_SECRET = "whsec_" + "QUJD" * 8
 
 
+PREVIOUS = 'previous_secret = "{}"\n'
+
+
 def configured() -> Apps:
-    """What both workers start with."""
-    return apps_with_endpoints(read(NotifierSettings))
+    """What both processes start with."""
+    apps_with_endpoints(read(NotifierSettings))
+    return apps_with_endpoints(read(WebhooksSettings))
 
 
 @pytest.fixture
@@ -76,6 +80,32 @@ def test_production_takes_https_and_a_secret_of_ones_own(apps_file: Path, monkey
     apps_file.write_text(APPS.format(url="https://backend.example/hooks", secret=OWN_SECRET))
     monkeypatch.setenv("PURSER_PRODUCTION", "1")
     assert len(list(configured())) == 1
+
+
+@pytest.mark.parametrize(
+    ("secret", "sentence"),
+    [(EXAMPLE_SECRET, "webhook 'backend' is the example's"), ("whsec_short", "a secret has to be whsec_")],
+)
+def test_a_previous_secret_is_held_to_the_same(
+    apps_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], secret: str, sentence: str
+) -> None:
+    text = APPS.format(url="https://backend.example/hooks", secret=OWN_SECRET) + PREVIOUS.format(secret)
+    apps_file.write_text(text)
+    monkeypatch.setenv("PURSER_PRODUCTION", "1")
+    with pytest.raises(SystemExit):
+        configured()
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert secret not in said
+
+
+def test_whoever_tells_the_endpoints_needs_no_broker(apps_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apps_file.write_text(APPS.format(url="http://127.0.0.1:8091/hooks", secret=OWN_SECRET))
+    monkeypatch.delenv("PURSER_BROKER_URL")
+    settings = read(WebhooksSettings)
+    assert (settings.webhook_timeout_s, settings.webhook_kept_days) == (15.0, 30)
+    with pytest.raises(SystemExit):
+        read(NotifierSettings)
 
 
 def test_an_apps_file_that_is_not_there_is_named(apps_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.apps import ApiKey, AppsInvalid, WebhookEndpoint, load_apps, parse_apps
+from shared.events import OUTWARD
 from shared.ids import AppId
 
 EXAMPLE = Path("deploy/examples/apps.toml")
@@ -122,6 +123,65 @@ class TestDefaults:
         endpoint: WebhookEndpoint = game.webhooks[0]
         assert endpoint.wants("wallet.credited")
         assert not endpoint.wants("wallet.debited")
+
+
+def webhook(fields: str = "") -> WebhookEndpoint:
+    """The endpoint of an app that has one, with these fields besides."""
+    (game,) = parse_apps(app(more=f"{ENDPOINT}{fields}"))
+    return game.webhooks[0]
+
+
+class TestWebhooks:
+    def test_a_group_of_events_is_all_whose_names_begin_so_and_no_others(self) -> None:
+        endpoint = webhook('events = ["wallet.*", "purchase.refunded"]')
+        wanted = {each for each in OUTWARD if endpoint.wants(each)}
+        assert wanted == {"wallet.credited", "wallet.debited", "purchase.refunded"}
+
+    def test_every_outward_event_may_be_named_by_itself_by_its_group_or_by_all(self) -> None:
+        for event_type in OUTWARD:
+            group = event_type.partition(".")[0] + ".*"
+            for pattern in (event_type, group, "*"):
+                assert webhook(f'events = ["{pattern}"]').wants(event_type)
+
+    @pytest.mark.parametrize(
+        "pattern",
+        ["wallet", "wallet.", "wallet*", "wal.*", ".*", "**", "*.credited", "", "webhook.delivered", "webhook.*"],
+    )
+    def test_a_pattern_that_names_no_event_that_is_told_is_refused_and_named(self, pattern: str) -> None:
+        with pytest.raises(AppsInvalid) as refused:
+            webhook(f'events = ["{pattern}"]')
+        assert f"webhook 'backend': there is no event {pattern!r} to be told" in str(refused.value)
+
+    def test_while_a_secret_is_replaced_the_one_that_stays_signs_first(self) -> None:
+        assert webhook().secrets == ("whsec_c2VjcmV0",)
+        assert webhook('previous_secret = "whsec_b2xk"').secrets == ("whsec_c2VjcmV0", "whsec_b2xk")
+
+    def test_without_a_schedule_of_its_own_it_has_the_usual_one(self) -> None:
+        assert webhook().retry_delays_s is None
+        assert webhook("retry_delays_s = [1, 60.5, 604800]").retry_delays_s == (1, 60.5, 604800)
+
+    @pytest.mark.parametrize("delays", ["[]", "[0]", "[-1]", "[604801]", "[inf]", "[nan]", str([1] * 33), '"5"'])
+    def test_a_schedule_has_one_to_thirty_two_delays_of_a_week_at_most(self, delays: str) -> None:
+        with pytest.raises(AppsInvalid, match=r"apps\.0\.webhooks\.0\.retry_delays_s"):
+            webhook(f"retry_delays_s = {delays}")
+
+    def test_it_is_called_sixteen_times_at_once_unless_it_says_otherwise(self) -> None:
+        assert (webhook().calls_at_once, webhook("calls_at_once = 1").calls_at_once) == (16, 1)
+
+    @pytest.mark.parametrize("calls", ["0", "65", "-1", "1.5"])
+    def test_it_is_called_once_to_sixty_four_times_at_once(self, calls: str) -> None:
+        with pytest.raises(AppsInvalid, match=r"apps\.0\.webhooks\.0\.calls_at_once"):
+            webhook(f"calls_at_once = {calls}")
+
+    @pytest.mark.parametrize("id", ["", "a/b", "../up", ".hidden", "a b", "é", "x" * 65, "a?b", "a%2f"])
+    def test_its_id_is_fit_to_stand_in_a_path(self, id: str) -> None:
+        with pytest.raises(AppsInvalid, match=r"apps\.0\.webhooks\.0\.id"):
+            parse_apps(app(more=ENDPOINT.replace('"backend"', f'"{id}"')))
+
+    def test_neither_its_url_nor_its_secrets_are_shown(self) -> None:
+        shown = repr(webhook('previous_secret = "whsec_b2xk"'))
+        assert "backend" in shown
+        assert not any(hidden in shown for hidden in ("whsec_", "8091", "hooks"))
 
 
 class TestWhatIsRefused:

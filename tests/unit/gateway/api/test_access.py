@@ -28,6 +28,7 @@ ADMITTED: dict[Access, set[str]] = {
     Access.CASHIER: {"spend"},
     Access.GRANTER: {"grant"},
     Access.REFUND_ASKER: {*CLIENTS, "admin"},
+    Access.ADMINISTRATOR: {"admin"},
 }
 
 

@@ -1,9 +1,13 @@
-"""The calls that the ledger answers: what is handed on to it, what is not, and what comes back; with a scripted one."""
+"""The calls that the ledger or the notifier answers: what is handed on to them, what is not, and what comes back; with
+scripted ones.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,13 +19,24 @@ from werkzeug.test import TestResponse
 
 from gateway.api.forwarding import ORDER_BYTES_MAX
 from gateway.api.routes import ROUTES, Route
+from gateway.settings import GatewaySettings
 from tests.support.gateway import Gateway, apps_file, gateway_on
-from tests.support.scripted_ledger import ScriptedLedger, scripted_ledger
+from tests.support.scripted_service import Asked, ScriptedService, scripted_service
+from tests.support.stack import wait_until
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/nowhere"
 SPEND, HOLD, REQUEST = "spd_" + "0" * 32, "hld_" + "1" * 32, "rfr_" + "2" * 32
 PURCHASE = "pur_" + "a" * 26
-PARTS = {"user": "alice", "purchase": PURCHASE, "spend": SPEND, "hold": HOLD, "refund_request": REQUEST}
+EVENT = "019aab00-5dc0-7000-8000-000000000001"
+PARTS = {
+    "user": "alice",
+    "purchase": PURCHASE,
+    "spend": SPEND,
+    "hold": HOLD,
+    "refund_request": REQUEST,
+    "endpoint": "backend",
+    "event": EVENT,
+}
 ORDERS = [route for route in ROUTES if route.order is not None]
 KEYED = [route for route in ORDERS if route.order and route.order.key == "required"]
 KEYLESS = [route for route in ORDERS if route not in KEYED]
@@ -33,14 +48,25 @@ def by_path(route: Route) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A gateway without a database, and the ledger behind it."""
+    """A gateway without a database, and the services behind it."""
 
     gateway: Gateway
-    ledger: ScriptedLedger
+    ledger: ScriptedService
+    notifier: ScriptedService
 
-    def get(self, path: str, *, user: str = "alice") -> TestResponse:
-        """Asks as a user's device."""
-        return self.gateway.client().get(path, headers=self.gateway.as_user(user))
+    @property
+    def asked(self) -> list[Asked]:
+        """What either was asked."""
+        return [*self.ledger.asked, *self.notifier.asked]
+
+    def behind(self, path: str) -> ScriptedService:
+        """Whose call it is."""
+        return self.notifier if path.startswith("/v1/webhooks/") else self.ledger
+
+    def get(self, path: str, *, user: str | None = "alice") -> TestResponse:
+        """Asks as a user's device, or as the app's backend."""
+        headers = self.gateway.as_server() if user is None else self.gateway.as_user(user)
+        return self.gateway.client().get(path, headers=headers)
 
     def post(
         self,
@@ -60,10 +86,10 @@ class Counter:
 @contextmanager
 def counter_in(directory: Path, *, client_may_spend: bool) -> Iterator[Counter]:
     apps = apps_file(directory, api_key=True, client_may_spend=client_may_spend)
-    with scripted_ledger() as ledger:
-        changes = {"ledger_url": ledger.url, "apps_file": apps}
+    with scripted_service() as ledger, scripted_service() as notifier:
+        changes = {"ledger_url": ledger.url, "notifier_url": notifier.url, "apps_file": apps}
         with gateway_on(NO_DATABASE, directory, changes=changes) as gateway:
-            yield Counter(gateway, ledger)
+            yield Counter(gateway, ledger, notifier)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +102,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counter]:
 @pytest.fixture
 def counter(strict: Counter) -> Counter:
     strict.ledger.start_anew()
+    strict.notifier.start_anew()
     return strict
 
 
@@ -98,12 +125,23 @@ def problem(response: TestResponse) -> tuple[int, str, str]:
         (f"/v1/holds/{HOLD}/release", f"/v1/holds/{HOLD}/release"),
         ("/v1/users/alice/grants", "/v1/users/alice/grants"),
         (f"/v1/purchases/{PURCHASE}/refund-requests", f"/v1/purchases/{PURCHASE}/refund-requests"),
+        *(
+            (path, path)
+            for path in (
+                "/v1/webhooks/endpoints/backend/replay",
+                "/v1/webhooks/endpoints/b.2_x-Y/test",
+                "/v1/webhooks/endpoints/backend/enable",
+                "/v1/webhooks/endpoints/backend/disable",
+                f"/v1/webhooks/deliveries/{EVENT}/resend",
+            )
+        ),
     ],
 )
-def test_an_order_reaches_the_ledger_at_the_same_path_to_the_byte(counter: Counter, path: str, asked: str) -> None:
+def test_an_order_reaches_its_service_at_the_same_path_to_the_byte(counter: Counter, path: str, asked: str) -> None:
     body = b'{"amount":  5,\n "note": "nobody reads me here"'
     assert counter.post(path, body=body).status_code == 200
-    last = counter.ledger.last
+    assert len(counter.asked) == 1
+    last = counter.behind(path).last
     assert (last.method, last.path, last.body) == ("POST", asked, body)
     assert last.headers["x-purser-caller"] == "server:backend"
 
@@ -132,6 +170,27 @@ def test_a_question_reaches_the_ledger_with_whoever_asks(counter: Counter, path:
     last = counter.ledger.last
     assert (last.method, last.path) == ("GET", asked)
     assert last.headers["x-purser-caller"] == "client:alice"
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/webhooks/endpoints", "/v1/webhooks/endpoints"),
+        ("/v1/webhooks/deliveries", "/v1/webhooks/deliveries?limit=50"),
+        (
+            "/v1/webhooks/deliveries?after=a.b&state=exhausted&limit=2&endpoint=backend&other=1",
+            "/v1/webhooks/deliveries?endpoint=backend&state=exhausted&limit=2&after=a.b",
+        ),
+        (f"/v1/webhooks/deliveries/{EVENT}", f"/v1/webhooks/deliveries/{EVENT}"),
+    ],
+)
+def test_a_question_about_webhooks_reaches_the_notifier_and_not_the_ledger(
+    counter: Counter, path: str, asked: str
+) -> None:
+    assert counter.get(path, user=None).status_code == 200
+    (last,) = counter.notifier.asked
+    assert (last.method, last.path, last.headers["x-purser-caller"]) == ("GET", asked, "server:backend")
+    assert counter.ledger.asked == []
 
 
 @pytest.mark.parametrize("what", ["wallet", "subscriptions", "entitlements"])
@@ -173,16 +232,34 @@ def test_a_client_spends_its_own_where_its_app_lets_it(tmp_path: Path) -> None:
         f"/v1/holds/{HOLD}0/release",
         "/v1/purchases/pur_1/refund-requests",
         f"/v1/purchases/{PURCHASE}%00/refund-requests",
+        "/v1/webhooks/endpoints/.hidden/test",
+        "/v1/webhooks/endpoints/a%00/replay",
+        "/v1/webhooks/endpoints/a%0A/enable",
+        f"/v1/webhooks/endpoints/{'a' * 65}/disable",
+        f"/v1/webhooks/deliveries/{EVENT.upper()}/resend",
+        f"/v1/webhooks/deliveries/{EVENT.replace('-', '')}/resend",
+        "/v1/webhooks/deliveries/1/resend",
     ],
 )
 def test_what_cannot_be_an_id_is_not_there(counter: Counter, path: str) -> None:
     assert problem(counter.post(path))[:2] == (404, "not-found")
-    assert counter.ledger.asked == []
+    assert counter.asked == []
 
 
-def test_what_cannot_be_the_id_of_a_request_is_not_there(counter: Counter) -> None:
-    assert counter.get(f"/v1/refund-requests/{HOLD}").status_code == 404
-    assert counter.ledger.asked == []
+@pytest.mark.parametrize("path", [f"/v1/refund-requests/{HOLD}", f"/v1/webhooks/deliveries/{HOLD}"])
+def test_what_cannot_be_the_id_of_what_is_asked_for_is_not_there(counter: Counter, path: str) -> None:
+    assert counter.get(path, user=None).status_code == 404
+    assert counter.asked == []
+
+
+@pytest.mark.parametrize(
+    "query", ["state=lost", "limit=0", "limit=201", "endpoint=a/b", "endpoint=", f"after={'a' * 98}"]
+)
+def test_a_list_of_deliveries_that_there_cannot_be_is_malformed(counter: Counter, query: str) -> None:
+    status, code, detail = problem(counter.get(f"/v1/webhooks/deliveries?{query}", user=None))
+    assert (status, code) == (400, "malformed-request")
+    assert detail.startswith(query.partition("=")[0])
+    assert counter.asked == []
 
 
 def test_a_server_names_the_user(counter: Counter) -> None:
@@ -201,7 +278,7 @@ def test_an_order_that_wants_a_key_is_refused_without_one(counter: Counter, rout
 @pytest.mark.parametrize("route", KEYLESS, ids=by_path)
 def test_an_order_that_wants_no_key_is_taken_without_one(counter: Counter, route: Route) -> None:
     assert counter.post(route.path.format_map(PARTS), key=None).status_code == 200
-    assert "idempotency-key" not in counter.ledger.last.headers
+    assert "idempotency-key" not in counter.behind(route.path).last.headers
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 201, "é", "a\tb", "\x7f"])
@@ -228,7 +305,7 @@ def test_a_body_that_is_too_large_is_refused_however_its_length_is_told(counter:
         counter.post(path, body=None, input_stream=BytesIO(large), environ_base=chunked),
     ):
         assert problem(response)[:2] == (413, "body-too-large")
-    assert counter.ledger.asked == []
+    assert counter.asked == []
     assert counter.post(path, body=large[1:]).status_code == 200
 
 
@@ -254,20 +331,41 @@ def test_an_answer_is_handed_back_as_it_is(counter: Counter, status: int, replay
 def test_an_order_without_an_answer_is_to_be_sent_again_by_whoever_gave_it(
     counter: Counter, route: Route, failure: dict[str, Any]
 ) -> None:
+    service = counter.behind(route.path)
     for name, value in failure.items():
-        setattr(counter.ledger, name, value)
+        setattr(service, name, value)
     response = counter.post(route.path.format_map(PARTS))
     status, code, detail = problem(response)
     assert (status, code) == (503, "temporarily-unavailable")
     assert "not known" in detail
     assert int(response.headers["Retry-After"]) > 0
-    assert len(counter.ledger.asked) == 1
+    assert len(counter.asked) == 1
 
 
-def test_a_question_without_an_answer_is_temporary(counter: Counter) -> None:
-    counter.ledger.status = 500
-    response = counter.get(f"/v1/refund-requests/{REQUEST}")
-    assert problem(response)[:2] == (503, "temporarily-unavailable")
+@pytest.mark.parametrize("path", [f"/v1/refund-requests/{REQUEST}", "/v1/webhooks/endpoints"])
+def test_a_question_without_an_answer_is_temporary(counter: Counter, path: str) -> None:
+    counter.behind(path).status = 500
+    assert problem(counter.get(path, user=None))[:2] == (503, "temporarily-unavailable")
+
+
+def test_a_notifier_that_is_away_takes_its_own_calls_with_it_and_no_other(counter: Counter) -> None:
+    counter.notifier.breaks = True
+    status, code, detail = problem(counter.get("/v1/webhooks/endpoints", user=None))
+    assert (status, code, detail) == (503, "temporarily-unavailable", "the notifier is away")
+    assert counter.get("/v1/users/me/wallet").status_code == 200
+
+
+def test_a_notifier_that_hangs_keeps_a_quarter_of_the_threads_and_no_more(counter: Counter) -> None:
+    quarter = GatewaySettings.model_fields["gateway_threads"].default // 4
+    counter.notifier.hold = threading.Event()
+    path = "/v1/webhooks/endpoints"
+    with ThreadPoolExecutor(quarter) as threads:
+        waiting = [threads.submit(counter.get, path, user=None) for _ in range(quarter)]
+        wait_until(lambda: len(counter.notifier.asked) == quarter, what="as many as may waiting")
+        assert problem(counter.get(path, user=None)) == (503, "temporarily-unavailable", "the notifier is busy")
+        assert counter.get("/v1/users/me/wallet").status_code == 200
+        counter.notifier.hold.set()
+        assert {each.result().status_code for each in waiting} == {200}
 
 
 # ---- what the contract shows ------------------------------------------------------------------------------------

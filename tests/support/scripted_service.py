@@ -1,4 +1,4 @@
-"""A real HTTP server in the ledger's place, which answers what it is told to and keeps what it was asked."""
+"""A real HTTP server in another service's place, which answers what it is told to and keeps what it was asked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Asked:
 
 
 @dataclass
-class ScriptedLedger:
+class ScriptedService:
     """What it answers: `status`, `headers` and `body`, once `hold` is set if there is one.
 
     `breaks`: it reads a request and closes the connection without a word. `close_after_answer`: it closes it after the
@@ -46,35 +46,35 @@ class ScriptedLedger:
 
     def start_anew(self) -> None:
         """It answers as it did at first, and was asked nothing."""
-        fresh = ScriptedLedger(url=self.url)
+        fresh = ScriptedService(url=self.url)
         for each in fields(self):
             setattr(self, each.name, getattr(fresh, each.name))
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    ledger: ScriptedLedger
+    service: ScriptedService
 
     def answer(self) -> None:
-        ledger = self.ledger
+        service = self.service
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        ledger.asked.append(Asked(self.command, self.path, headers, body))
-        if ledger.hold is not None:
-            ledger.hold.wait(HOLD_S_MAX)
-        self.close_connection = ledger.close_after_answer or ledger.breaks
-        if not ledger.breaks:
-            self._send(ledger)
+        service.asked.append(Asked(self.command, self.path, headers, body))
+        if service.hold is not None:
+            service.hold.wait(HOLD_S_MAX)
+        self.close_connection = service.close_after_answer or service.breaks
+        if not service.breaks:
+            self._send(service)
 
     do_GET = do_POST = answer  # noqa: N815 - the names that http.server looks for
 
-    def _send(self, ledger: ScriptedLedger) -> None:
-        self.send_response(ledger.status)
-        for name, value in ledger.headers.items():
+    def _send(self, service: ScriptedService) -> None:
+        self.send_response(service.status)
+        for name, value in service.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(ledger.body)))
+        self.send_header("Content-Length", str(len(service.body)))
         self.end_headers()
-        self.wfile.write(ledger.body)
+        self.wfile.write(service.body)
 
     def log_message(self, *_: object) -> None:
         """The test's output is no access log."""
@@ -90,18 +90,18 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def scripted_ledger() -> Iterator[ScriptedLedger]:
+def scripted_service() -> Iterator[ScriptedService]:
     """One that runs until the block ends."""
-    ledger = ScriptedLedger()
-    server = _Server(("127.0.0.1", 0), type("OneLedger", (_Handler,), {"ledger": ledger}))
+    service = ScriptedService()
+    server = _Server(("127.0.0.1", 0), type("OneService", (_Handler,), {"service": service}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    ledger.url = f"http://127.0.0.1:{server.server_port}"
+    service.url = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield ledger
+        yield service
     finally:
-        if ledger.hold is not None:
-            ledger.hold.set()
+        if service.hold is not None:
+            service.hold.set()
         server.shutdown()
         server.server_close()
         thread.join()

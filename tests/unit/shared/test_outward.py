@@ -1,4 +1,4 @@
-"""What an endpoint is told, and what its answer means."""
+"""What everybody outside is told of an event."""
 
 from __future__ import annotations
 
@@ -9,30 +9,14 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from notifier.domain import (
-    RETRY_AFTER_S_MAX,
-    RETRY_DELAYS_S,
-    Answer,
-    AttemptNumber,
-    Delivery,
-    OutwardEventUnknown,
-    SwitchedOff,
-    Verdict,
-    endpoint_problems,
-    judge,
-    message_of,
-    read_retry_after,
-)
-from shared.apps import Apps, parse_apps
 from shared.events import (
     OUTWARD,
     AccountTokenIssued,
     EntitlementChanged,
     Event,
     Offer,
+    OutwardEventUnknown,
     Payload,
     PurchaseCompleted,
     PurchaseRefunded,
@@ -46,6 +30,7 @@ from shared.events import (
     WalletChange,
     WalletCredited,
     WalletDebited,
+    outward_document,
 )
 from shared.ids import (
     AppId,
@@ -162,20 +147,16 @@ def event(payload: Payload, *, user_id: str = "alice") -> Event[Payload]:
 
 
 def body_of(payload: Payload) -> dict[str, Any]:
-    body: dict[str, Any] = msgspec.json.decode(message_of(event(payload)).body)
+    """What comes out of it at the other end."""
+    body: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(outward_document(event(payload))))
     return body
 
 
-class TestMessage:
-    def test_its_id_is_the_events_and_its_time_is_when_the_fact_occurred(self) -> None:
-        message = message_of(event(WalletDebited(ENTRY)))
-        body = msgspec.json.decode(message.body)
-        assert message.id == str(EVENT_ID)
-        assert list(body) == ["type", "timestamp", "data"]
-        assert (body["type"], body["timestamp"]) == ("wallet.debited", "2026-01-31T12:00:00.123Z")
-
-    def test_it_is_the_same_bytes_each_time_it_is_made(self) -> None:
-        assert message_of(event(EXAMPLES[0])).body == message_of(event(EXAMPLES[0])).body
+class TestOutwardDocument:
+    def test_it_has_a_type_a_time_and_data_and_the_time_is_when_the_fact_occurred(self) -> None:
+        document = body_of(WalletDebited(ENTRY))
+        assert list(document) == ["type", "timestamp", "data"]
+        assert (document["type"], document["timestamp"]) == ("wallet.debited", "2026-01-31T12:00:00.123Z")
 
     def test_there_is_an_example_here_of_every_outward_event(self) -> None:
         assert {example.TYPE for example in EXAMPLES} == set(OUTWARD)
@@ -186,9 +167,17 @@ class TestMessage:
         assert data["user_id"] == "alice"
         assert data["environment"] in {"production", "sandbox", None}
 
+    @pytest.mark.parametrize(
+        "payload",
+        [payload for payload in EXAMPLES if not payload.TYPE.startswith(("purchase.", "refund_request."))],
+        ids=lambda payload: payload.TYPE,
+    )
+    def test_what_has_a_state_that_changes_often_says_which_version_of_it_this_is(self, payload: Payload) -> None:
+        assert body_of(payload)["data"]["version"] > 0
+
     def test_an_event_that_is_not_outward_is_told_to_nobody(self) -> None:
         with pytest.raises(OutwardEventUnknown, match=r"account_token\.issued"):
-            message_of(event(AccountTokenIssued(UUID(int=1))))
+            body_of(AccountTokenIssued(UUID(int=1)))
 
 
 class TestOutwardData:
@@ -351,151 +340,3 @@ class TestOutwardData:
         moved = body_of(WalletDebited(replace(ENTRY, purchase_id=None, **reason)))["data"]
         by_purchase = body_of(WalletDebited(ENTRY))["data"]
         assert moved == by_purchase | {"purchase_id": None} | reason
-
-
-def answer(status: int | None, *, retry_after_s: float | None = None, trouble: str | None = None) -> Answer:
-    return Answer(at=AT, duration_ms=7, status=status, retry_after_s=retry_after_s, trouble=trouble)
-
-
-def judged(what: Answer, *, number: int = 1, jitter: float = 1.0, probing: bool = False) -> Verdict:
-    return judge(what, number=AttemptNumber(number), jitter=jitter, probing=probing)
-
-
-class TestJudge:
-    @pytest.mark.parametrize("status", [200, 201, 204, 299])
-    def test_any_2xx_is_delivered(self, status: int) -> None:
-        assert judged(answer(status)) == Verdict("delivered")
-
-    @pytest.mark.parametrize("status", [199, 300, 301, 302, 307, 400, 401, 404, 409, 429, 500, 503, None])
-    def test_anything_else_is_tried_again(self, status: int | None) -> None:
-        assert judged(answer(status)).state == "waiting"
-
-    def test_the_delays_are_those_of_the_contract_and_then_it_is_exhausted(self) -> None:
-        verdicts = [judged(answer(500), number=number) for number in range(1, 11)]
-        hours = [2, 5, 10, 14, 20, 24]
-        assert [verdict.delay_s for verdict in verdicts[:-1]] == [5, 300, 1800, *(hour * 3600 for hour in hours)]
-        assert verdicts[-1].state == "exhausted"
-        assert verdicts[-1].reason == "not taken in 10 attempts, the last one: answered 500"
-
-    def test_an_attempt_beyond_the_schedule_that_fails_is_exhausted_again(self) -> None:
-        assert judged(answer(500), number=11).state == "exhausted"
-
-    @pytest.mark.parametrize(("asked_s", "delay_s"), [(60, 60), (2, 5), (0, 5)])
-    def test_retry_after_puts_the_next_attempt_off_but_never_brings_it_forward(
-        self, asked_s: float, delay_s: float
-    ) -> None:
-        assert judged(answer(429, retry_after_s=asked_s)).delay_s == delay_s
-
-    @given(
-        number=st.integers(1, len(RETRY_DELAYS_S)),
-        asked_s=st.none() | st.floats(0, RETRY_AFTER_S_MAX),
-        jitter=st.floats(1.0, 1.2),
-    )
-    def test_jitter_never_makes_a_retry_come_sooner(self, number: int, asked_s: float | None, jitter: float) -> None:
-        delay_s = judged(answer(503, retry_after_s=asked_s), number=number, jitter=jitter).delay_s
-        least_s = max(RETRY_DELAYS_S[number - 1], asked_s or 0)
-        assert delay_s is not None
-        assert least_s <= delay_s <= least_s * 1.2
-
-    @pytest.mark.parametrize("number", [1, 10, 11])
-    def test_410_switches_the_endpoint_off_at_any_attempt(self, number: int) -> None:
-        verdict = judged(answer(410), number=number)
-        assert (verdict.state, verdict.endpoint, verdict.delay_s) == ("parked", "switch off", None)
-
-    def test_a_probe_that_is_taken_switches_the_endpoint_on(self) -> None:
-        assert judged(answer(204), probing=True) == Verdict("delivered", endpoint="switch on")
-
-    def test_a_probe_that_fails_parks_its_delivery_again(self) -> None:
-        verdict = judged(answer(500), probing=True)
-        assert (verdict.state, verdict.reason) == ("parked", "the endpoint stays switched off: answered 500")
-
-    def test_no_answer_is_told_with_its_trouble(self) -> None:
-        assert judged(answer(None, trouble="no answer within 15 s")).reason == "no answer within 15 s"
-
-
-class TestDelivery:
-    def test_an_endpoint_that_was_switched_off_is_on_again_under_another_url(self) -> None:
-        delivery = Delivery("waiting", event(EXAMPLES[0]), SwitchedOff(url="https://old.example/", reason="gone"))
-        assert delivery.switched_off_at("https://old.example/") is not None
-        assert delivery.switched_off_at("https://new.example/") is None
-
-
-class TestRetryAfter:
-    @pytest.mark.parametrize(
-        ("value", "seconds"),
-        [
-            ("120", 120.0),
-            (" 7 ", 7.0),
-            ("0", 0.0),
-            ("Sat, 31 Jan 2026 12:01:00 GMT", 60.0),
-            ("Saturday, 31-Jan-26 12:01:00 GMT", 60.0),
-            ("Sat Jan 31 12:01:00 2026", 60.0),
-            ("Sat, 31 Jan 2026 11:00:00 GMT", 0.0),
-            ("99999999999", RETRY_AFTER_S_MAX),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_S_MAX),
-            (None, None),
-            ("", None),
-            ("soon", None),
-            ("-5", None),
-            ("1.5", None),
-            ("²", None),
-        ],
-    )
-    def test_seconds_and_dates_are_read_and_capped(self, value: str | None, seconds: float | None) -> None:
-        assert read_retry_after(value, now=AT.replace(microsecond=0)) == seconds
-
-    @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d+:\d+:\d+ [-+A-Z0-9]{0,6}"))
-    def test_no_header_whatever_it_holds_is_an_error(self, value: str) -> None:
-        seconds = read_retry_after(value, now=AT)
-        assert seconds is None or 0 <= seconds <= RETRY_AFTER_S_MAX
-
-
-GOOD_SECRET = "whsec_" + "QUJD" * 8
-
-
-def apps_with(*, url: str = "https://backend.example/hooks", secret: str = GOOD_SECRET) -> Apps:
-    return parse_apps(f"""
-        [[apps]]
-        id = "game"
-        name = "Game"
-        [apps.apple]
-        bundle_id = "com.example.game"
-        [[apps.webhooks]]
-        id = "backend"
-        url = "{url}"
-        secret = "{secret}"
-    """)
-
-
-def problems(apps: Apps, *, production: bool) -> list[str]:
-    return endpoint_problems(apps, production=production)
-
-
-class TestEndpointProblems:
-    def test_https_and_a_secret_of_ones_own_are_fit_for_production(self) -> None:
-        assert problems(apps_with(), production=True) == []
-
-    def test_plain_http_is_refused_in_production_only(self) -> None:
-        apps = apps_with(url="http://127.0.0.1:8091/hooks")
-        assert problems(apps, production=False) == []
-        assert problems(apps, production=True) == [
-            "app 'game': webhook 'backend': url has to be https://… in production"
-        ]
-
-    @pytest.mark.parametrize(
-        "url", ["", "backend.example/hooks", "ftp://backend.example/", "https://", "http://[::1", "http://h:99999/"]
-    )
-    def test_what_is_no_url_is_refused(self, url: str) -> None:
-        assert problems(apps_with(url=url), production=False) == [
-            "app 'game': webhook 'backend': url has to be http(s)://host[:port]/path"
-        ]
-
-    @pytest.mark.parametrize(
-        "secret", ["", "QUJD" * 8, "whsec_", "whsec_QUJD", "whsec_" + "*" * 32, "whsec_" + "QUJD" * 40, "whsec_ü" * 9]
-    )
-    def test_a_secret_that_is_no_secret_of_the_standard_is_refused_and_not_quoted(self, secret: str) -> None:
-        (problem,) = problems(apps_with(secret=secret), production=False)
-        assert "secret has to be whsec_" in problem
-        assert not secret or secret not in problem.removeprefix(
-            "app 'game': webhook 'backend': secret has to be whsec_"
-        )

@@ -1,7 +1,9 @@
-"""Whose request it is, and whether they may make it.
+"""Whose request it is that reaches an internal API, and whether they may make it.
 
 The gateway has checked the credential and says in headers whose it was. Who may do what stands in the apps file, and is
-asked again here: an API that moves currency does not rest on another one's care.
+asked again here: an API that moves currency, or sends webhooks again, does not rest on another one's care.
+
+    caller = admitted(apps=apps, needs=Right("read", clients=everywhere), service_token=token)
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """As the books name them."""
+        """As what they do is written down."""
         return f"{self.kind}:{self.name}"
 
     @property
@@ -55,28 +57,29 @@ class Right:
     clients: Callable[[App], bool]
 
 
-def _always(_app: App) -> bool:
+def everywhere(_app: App) -> bool:
+    """Clients of every app may."""
     return True
 
 
-def _never(_app: App) -> bool:
+def nowhere(_app: App) -> bool:
+    """No client may."""
     return False
 
 
-def _where_clients_spend(app: App) -> bool:
-    return app.wallet.client_may_spend
+def admitted(*, apps: Apps, needs: Right, service_token: str) -> Caller:
+    """Whoever asks, and has the right to.
+
+    Raises Problem: 401 without our service token, 400 when the headers do not say who asks, 404 for a user that cannot
+    be, 403 for a caller that lacks the right.
+    """
+    _require_service_token(service_token)
+    caller = _identify(apps)
+    _require(caller, needs)
+    return caller
 
 
-READ: Final = Right("read", clients=_always)
-SPEND: Final = Right("spend", clients=_where_clients_spend)
-SETTLE: Final = Right("spend", clients=_never)
-"""For what a spend is to the app's backend alone: giving it back, setting currency aside, capturing, releasing."""
-GRANT: Final = Right("grant", clients=_never)
-ASK_REFUND: Final = Right("admin", clients=_always)
-
-
-def require_service_token(expected: str) -> None:
-    """Raises Problem: 401."""
+def _require_service_token(expected: str) -> None:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not compare_digest(given.encode(), expected.encode()):
         raise Problem(
@@ -88,8 +91,7 @@ def require_service_token(expected: str) -> None:
         )
 
 
-def identify(apps: Apps) -> Caller:
-    """The caller by the gateway's headers. Raises Problem: 400 when they do not say, 404 for a user that cannot be."""
+def _identify(apps: Apps) -> Caller:
     app = apps.by_id.get(AppId(request.headers.get(APP_HEADER, "")))
     if app is None:
         raise malformed(f"{APP_HEADER}: no such app")
@@ -102,8 +104,7 @@ def identify(apps: Apps) -> Caller:
     return Caller(app, kind, name)
 
 
-def admit(caller: Caller, right: Right) -> None:
-    """Raises Problem: 403 when the caller lacks the right."""
+def _require(caller: Caller, right: Right) -> None:
     if caller.kind == "client":
         if not right.clients(caller.app):
             raise _forbidden("this call takes a server key")

@@ -1,0 +1,389 @@
+"""`purser webhooks`: what an app's backend is told, what became of it, and telling it once more."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, get_args
+from uuid import UUID
+
+import click
+
+from deploy.addresses import known_environment
+from deploy.desk import app_option, chosen_app, database_engine, json_option, plain, read_since, show
+from deploy.settings import StackSettings
+from notifier.domain.deliveries import DeliveryState
+from shared.apps import Apps, EndpointId
+from shared.clock import SystemClock
+from shared.ids import AppId, EventId, system_ids
+from shared.settings import read
+
+if TYPE_CHECKING:
+    from notifier.app import Desk
+    from notifier.domain.desk import DeliveryView, EndpointView, Replayed, Told, Trial
+
+OPERATOR: Final = "operator"
+"""Who does it, in the journal."""
+CONNECTIONS: Final = 2
+"""One to work with, and one to wake who sends."""
+PAGE: Final = 200
+SECRET_BYTES: Final = 32
+"""Standard Webhooks, "Symmetric signing secrets": 24 to 64 random bytes."""
+
+ENDPOINT_COLUMNS = (
+    "id",
+    "host",
+    "events",
+    "state",
+    "waiting",
+    "oldest_waiting_at",
+    "failed",
+    "delivered_at",
+    "trouble",
+)
+DELIVERY_COLUMNS = ("event_id", "endpoint", "type", "state", "attempts", "due_at", "settled_at", "last_error")
+ATTEMPT_COLUMNS = ("endpoint", "number", "at", "status", "duration_ms", "error", "answer")
+
+ROTATION = """\
+In the apps file, of that webhook:
+  secret = "(the new one, above)"
+  previous_secret = "(the one that was `secret` until now)"
+1. Start the processes `webhooks` and `notifier-api` again: from then on both sign.
+2. Give the new one to the receiver, in place of the old one, whenever that suits it.
+3. Take `previous_secret` out, and start them again."""
+
+endpoint_argument = click.argument("endpoint_id", metavar="ENDPOINT")
+endpoint_option = click.option("--endpoint", "endpoint_id", help="Only this one's; its id in the apps file.")
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointLine:
+    """An endpoint on one line."""
+
+    id: str
+    host: str
+    events: str
+    state: str
+    waiting: int
+    oldest_waiting_at: datetime | None
+    failed: int
+    delivered_at: datetime | None
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLine:
+    """One attempt on one line."""
+
+    endpoint: str
+    number: int
+    at: datetime
+    status: int | None
+    duration_ms: int
+    error: str | None
+    answer: str
+
+
+@click.group()
+def command() -> None:
+    """What the app's backend is told by webhook: who is told, what became of it, and telling it once more."""
+
+
+@command.command()
+@app_option
+@json_option
+def endpoints(app_id: str | None, as_json: bool) -> None:
+    """Each endpoint, how it does, and what waits for it. Exit code 1 unless all take what they are told.
+
+    on, failing (it has taken nothing since its last failure), disabled (it is not told), or not_configured any more.
+    """
+    with _desk(app_id) as (desk, app):
+        found = desk.endpoints(app)
+    if as_json:
+        _print(found)
+    else:
+        show([_line(each) for each in found], ENDPOINT_COLUMNS, as_json=False, empty="the app has no webhooks")
+    if not all(map(_is_well, found)):
+        raise click.exceptions.Exit(1)
+
+
+@command.command("list")
+@endpoint_option
+@click.option("--state", type=click.Choice(get_args(DeliveryState)), help="Only what stands so.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="At most so many.")
+@app_option
+@json_option
+def list_deliveries(
+    endpoint_id: str | None, state: DeliveryState | None, limit: int, app_id: str | None, as_json: bool
+) -> None:
+    """Events and the endpoints that were to hear of them, the newest event first."""
+    with _desk(app_id) as (desk, app):
+        rows = list(_deliveries(desk, app, endpoint=_named(endpoint_id), state=state, limit=limit))
+    show(rows, DELIVERY_COLUMNS, as_json=as_json, empty="there are none")
+
+
+@command.command("show")
+@click.argument("event_id", type=click.UUID)
+@app_option
+@json_option
+def show_event(event_id: UUID, app_id: str | None, as_json: bool) -> None:
+    """One event: the message as it is posted, and every attempt, with how the answer began."""
+    with _desk(app_id) as (desk, app):
+        told = desk.delivery(app, EventId(event_id))
+    if as_json:
+        click.echo(json.dumps(_document(told), indent=2))
+    else:
+        _show(told)
+
+
+@command.command()
+@click.argument("event_ids", nargs=-1, required=True, type=click.UUID)
+@endpoint_option
+@app_option
+@json_option
+def resend(event_ids: Sequence[UUID], endpoint_id: str | None, app_id: str | None, as_json: bool) -> None:
+    """Tell of these events once more, whatever became of it before, with all attempts ahead.
+
+    The ids stay the same: a receiver that has an event knows it. An attempt under way now does not count.
+    """
+    from notifier.handlers.desk import DeliveryUnknown
+
+    queued, unknown = 0, []
+    with _desk(app_id) as (desk, app):
+        for event_id in event_ids:
+            try:
+                queued += desk.resend(app, EventId(event_id), endpoint=_named(endpoint_id), actor=OPERATOR)
+            except DeliveryUnknown as error:
+                unknown.append(str(error))
+        held_up = [each for each in _held_up(desk, app) if endpoint_id in (None, each)]
+    _say_queued(queued, {"queued": queued}, f"{queued} due again", as_json=as_json, held_up=held_up)
+    if unknown:
+        raise click.ClickException("; ".join(unknown))
+
+
+@command.command()
+@endpoint_argument
+@click.option("--since", required=True, callback=read_since, help="From then on: 7d, 12h, 30m, or an ISO 8601 date.")
+@click.option("--until", callback=read_since, help="Up to then, likewise; up to now if not given.")
+@click.option("--delivered", is_flag=True, help="Also what the endpoint has taken.")
+@app_option
+@json_option
+def replay(
+    endpoint_id: str, since: datetime, until: datetime | None, delivered: bool, app_id: str | None, as_json: bool
+) -> None:
+    """Tell the endpoint of all that it wants of a time and has not taken: what failed, what it was not there for."""
+    with _desk(app_id) as (desk, app):
+        endpoint = EndpointId(endpoint_id)
+        replayed = desk.replay(
+            app, endpoint, since=since, until=until, delivered=delivered, actor=OPERATOR, observe=_progress
+        )
+        held_up = [each for each in _held_up(desk, app) if endpoint_id == each]
+    document = {"queued": replayed.queued, "looked_at": replayed.looked_at}
+    sentence = f"{replayed.queued:,} due, of {replayed.looked_at:,} events of that time"
+    _say_queued(replayed.queued, document, sentence, as_json=as_json, held_up=held_up)
+
+
+@command.command()
+@endpoint_argument
+@app_option
+@json_option
+def test(endpoint_id: str, app_id: str | None, as_json: bool) -> None:
+    """Post a signed message that tells nothing (`webhook.test`), now. Exit code 0 only when it is taken.
+
+    From this machine, which may reach other places than the process `webhooks` does. Nothing is recorded.
+    """
+    with _desk(app_id) as (desk, app):
+        trial = desk.test(app, EndpointId(endpoint_id))
+    if as_json:
+        _print(trial)
+    else:
+        click.echo(_said(trial))
+    if not trial.taken:
+        raise click.exceptions.Exit(1)
+
+
+@command.command()
+@endpoint_argument
+@app_option
+@json_option
+def enable(endpoint_id: str, app_id: str | None, as_json: bool) -> None:
+    """Tell the endpoint again, first of all what it has missed: now, not when its next attempt would have come."""
+    with _desk(app_id) as (desk, app):
+        view = desk.enable(app, EndpointId(endpoint_id), actor=OPERATOR)
+    _say_endpoint(view, f"{view.id} is enabled; {view.waiting} to be told", as_json=as_json)
+
+
+@command.command()
+@endpoint_argument
+@click.option("--reason", required=True, help="For who asks why; it is kept with the endpoint, and in the journal.")
+@app_option
+@json_option
+def disable(endpoint_id: str, reason: str, app_id: str | None, as_json: bool) -> None:
+    """Do not tell the endpoint any more: what is for it waits until it is enabled, or has another URL."""
+    with _desk(app_id) as (desk, app):
+        view = desk.disable(app, EndpointId(endpoint_id), reason=reason, actor=OPERATOR)
+    _say_endpoint(view, f"{view.id} is disabled: {view.reason}", as_json=as_json)
+
+
+@command.command()
+@json_option
+def secret(as_json: bool) -> None:
+    """Make a new secret, and say how to come to use it without a message lost. Changes nothing."""
+    made = "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    click.echo(json.dumps({"secret": made}) if as_json else made)
+    click.echo(ROTATION, err=True)
+
+
+# ---- the desk ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _desk(app_id: str | None) -> Iterator[tuple[Desk, AppId]]:
+    """The desk, as the database's owner, and the app that is meant; what it does not know ends the command."""
+    from notifier.app import Desk, webhook_poster
+    from notifier.handlers.desk import DeliveryUnknown, EndpointUnknown
+    from notifier.settings import PostingSettings
+
+    stack = read(StackSettings)
+    app = chosen_app(stack, app_id)
+    clock = SystemClock()
+    poster = webhook_poster(read(PostingSettings, known_environment(stack)), clock=clock)
+    with database_engine(connections=CONNECTIONS) as engine:
+        desk = Desk(engine=engine, apps=Apps.of((app,)), poster=poster, clock=clock, ids=system_ids())
+        try:
+            yield desk, app.id
+        except (EndpointUnknown, DeliveryUnknown) as error:
+            raise click.ClickException(str(error)) from error
+        finally:
+            desk.close()
+
+
+def _named(endpoint_id: str | None) -> EndpointId | None:
+    return None if endpoint_id is None else EndpointId(endpoint_id)
+
+
+def _deliveries(
+    desk: Desk, app: AppId, *, endpoint: EndpointId | None, state: DeliveryState | None, limit: int
+) -> Iterator[DeliveryView]:
+    """So many of them, page by page."""
+    after = None
+    while limit > 0:
+        page = desk.deliveries(app, endpoint=endpoint, state=state, after=after, limit=min(limit, PAGE))
+        yield from page.deliveries
+        limit, after = limit - len(page.deliveries), page.next_after
+        if after is None:
+            return
+
+
+def _held_up(desk: Desk, app: AppId) -> list[EndpointId]:
+    """Those that are not told what waits for them."""
+    return [each.id for each in desk.endpoints(app) if each.state == "disabled"]
+
+
+def _is_well(view: EndpointView) -> bool:
+    if view.state == "not_configured":
+        return view.waiting == 0
+    return view.state == "on" and view.failed == 0
+
+
+# ---- what is shown -----------------------------------------------------------------------------------------------
+
+
+def _line(view: EndpointView) -> EndpointLine:
+    return EndpointLine(
+        id=view.id,
+        host=view.host or "",
+        events=" ".join(view.events),
+        state=view.state,
+        waiting=view.waiting,
+        oldest_waiting_at=view.oldest_waiting_at,
+        failed=view.failed,
+        delivered_at=view.delivered_at,
+        trouble=_trouble(view),
+    )
+
+
+def _trouble(view: EndpointView) -> str:
+    if view.state == "disabled":
+        return view.reason or ""
+    if view.failing_since is None:
+        return ""
+    return f"{view.failures} failures since {view.failing_since:%Y-%m-%d %H:%M} UTC"
+
+
+def _document(told: Told) -> dict[str, Any]:
+    """As `GET /v1/webhooks/deliveries/{event}`."""
+    return {
+        "event_id": str(told.event_id),
+        "message": told.message,
+        "deliveries": [
+            plain(asdict(each.delivery) | {"attempt_list": [asdict(attempt) for attempt in each.attempt_list]})
+            for each in told.deliveries
+        ],
+    }
+
+
+def _show(told: Told) -> None:
+    message = "it cannot be told by this release" if told.message is None else json.dumps(told.message, indent=2)
+    click.echo(message + "\n")
+    deliveries = [each.delivery for each in told.deliveries]
+    show(deliveries, DELIVERY_COLUMNS, as_json=False, empty="no endpoint wants to hear of it, or it was long ago")
+    attempts = [
+        AttemptLine(
+            endpoint=each.delivery.endpoint,
+            number=attempt.number,
+            at=attempt.at,
+            status=attempt.status,
+            duration_ms=attempt.duration_ms,
+            error=attempt.error,
+            answer=attempt.answer,
+        )
+        for each in told.deliveries
+        for attempt in each.attempt_list
+    ]
+    if deliveries:
+        click.echo()
+        show(attempts, ATTEMPT_COLUMNS, as_json=False, empty="not attempted yet")
+
+
+def _said(trial: Trial) -> str:
+    """`taken: 200, in 12 ms`, or what came back instead."""
+    if trial.taken:
+        return f"taken: {trial.status}, in {trial.duration_ms} ms"
+    began = f": {trial.answer}" if trial.answer else ""
+    return f"not taken: {trial.error}, in {trial.duration_ms} ms{began}"
+
+
+def _progress(replayed: Replayed) -> None:
+    """Says on a terminal how far it is, on one line that each new one replaces."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{replayed.queued:,} due, of {replayed.looked_at:,} events", err=True, nl=False)
+
+
+def _say_queued(
+    queued: int, document: dict[str, int], sentence: str, *, as_json: bool, held_up: Sequence[EndpointId]
+) -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    click.echo(json.dumps(document) if as_json else sentence)
+    if queued and held_up:
+        click.echo(f"disabled, so what is for it waits: {', '.join(held_up)} (purser webhooks enable)", err=True)
+
+
+def _say_endpoint(view: EndpointView, sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        _print(view)
+    else:
+        click.echo(sentence)
+
+
+def _print(value: Any) -> None:
+    """A dataclass, or several, as JSON."""
+    document = [plain(asdict(each)) for each in value] if isinstance(value, list) else plain(asdict(value))
+    click.echo(json.dumps(document, indent=2))
