@@ -30,7 +30,7 @@ class AnswerTooLong(OSError):
 
 
 class _Limited(io.RawIOBase):
-    """The bytes of a source, so many of them at most; then AnswerTooLong."""
+    """The bytes of a source, so many of them and what was read with them; then AnswerTooLong."""
 
     def __init__(self, source: io.RawIOBase) -> None:
         self._source = source
@@ -40,9 +40,9 @@ class _Limited(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._left == 0:
+        if self._left <= 0:
             raise AnswerTooLong("the answer is too long")
-        count = self._source.readinto(memoryview(buffer)[: self._left])
+        count = self._source.readinto(buffer)
         self._left -= count or 0
         return count
 

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from notifier.app import webhook_poster
+from notifier.app import apps_with_endpoints, webhook_poster
 from notifier.domain.addresses import Kind, Reach, in_words
 from notifier.domain.deliveries import Answer, Message
 from notifier.domain.endpoints import endpoint_problems
-from notifier.settings import PostingSettings
+from notifier.settings import EndpointsSettings, PostingSettings
 from notifier.webhook.caller import Found, LookUp, look_up
 from notifier.webhook.poster import WebhookPoster
 from shared.apps import EndpointId, WebhookEndpoint
 from shared.clock import SystemClock
-from shared.settings import examine
+from shared.settings import examine, read
 from tests.support.authority import Authority
-from tests.support.notifier import SECRET, apps_with, endpoint
+from tests.support.notifier import SECRET, apps_text, apps_with, endpoint
 from tests.support.receiver import Receiver, Reply, receiving
 
 MESSAGE = Message(id="0194b8d4-0000-7000-8000-000000000001", body=b'{"type":"wallet.credited","data":{}}')
@@ -413,6 +413,20 @@ class TestSettings:
         assert problem.startswith("PURSER_WEBHOOK_ALLOWED_NETWORKS: ")
         assert "comma list of networks such as 10.0.0.0/8" in problem
         assert "hidden" not in problem
+
+    def test_the_process_starts_with_what_is_allowed_and_with_nothing_else(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "apps.toml").write_text(apps_text(endpoint("https://10.1.2.3/hooks?token=hidden")))
+        monkeypatch.setenv("PURSER_APPS_FILE", str(tmp_path / "apps.toml"))
+        monkeypatch.setenv("PURSER_PRODUCTION", "1")
+        with pytest.raises(SystemExit):
+            apps_with_endpoints(read(EndpointsSettings))
+        said = capsys.readouterr().err
+        assert "app 'game': webhook 'backend': url may not lead to 10.1.2.3: that is a private address" in said
+        assert "hidden" not in said
+        monkeypatch.setenv("PURSER_WEBHOOK_ALLOWED_NETWORKS", "10.1.0.0/16")
+        assert len(list(apps_with_endpoints(read(EndpointsSettings)))) == 1
 
     def test_what_is_allowed_is_no_problem_when_the_process_starts(self) -> None:
         apps = apps_with(endpoint("https://10.1.2.3/hooks"))

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from deploy.commands import apple, audit, reconcile
-from deploy.desk import show
+from deploy.desk import database_engine, show
+from shared.log import get_logger
 
 EVENT_ID = "01a201b5-c187-7000-87db-0ceb79375372"
 
@@ -61,3 +62,17 @@ def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[
 def test_every_command_reads_a_moment_alike(command: click.Command, said: str, moment: datetime) -> None:
     context = command.make_context("purser", ["--since", said])
     assert context.params["since"] == moment
+
+
+def test_what_services_log_meanwhile_is_not_in_the_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PURSER_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  # it is not connected to
+    monkeypatch.setenv("PURSER_BROKER_URL", "redis://127.0.0.1:1/0")
+    with database_engine():
+        get_logger("a service").info("all is well")
+        get_logger("a service").warning("something is not")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "something is not" in printed.err
+    assert "all is well" not in printed.err

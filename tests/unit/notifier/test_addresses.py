@@ -206,11 +206,12 @@ class TestAllowedNetworks:
 
 class TestLaptops:
     @given(ADDRESSES)
+    @example(IPv6Address("::ffff:127.0.0.1"))
     def test_may_call_themselves_and_nothing_else_that_production_may_not(
         self, address: IPv4Address | IPv6Address
     ) -> None:
-        refused = Reach.of(production=False).refusal(address)
-        assert refused == (None if kind_of(address) == "loopback" else NOWHERE_ELSE.refusal(address))
+        called = Reach.of(production=False).refusal(address) is None
+        assert called == (kind_of(address) == "loopback" or NOWHERE_ELSE.refusal(address) is None)
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
     def test_may_call_themselves(self, address: str) -> None:

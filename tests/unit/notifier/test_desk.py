@@ -59,10 +59,11 @@ def test_an_endpoint_wants_the_types_that_its_patterns_cover() -> None:
 
 
 class Feed:
-    """So many events, a minute apart; a stretch is two of them, of which one is queued."""
+    """So many events, a minute apart or with ids that follow one another; a stretch is two of them, one is queued."""
 
-    def __init__(self, count: int) -> None:
-        self._ids = [EventId(uuid7_floor(ASKED.since + timedelta(minutes=each))) for each in range(count)]
+    def __init__(self, count: int, *, apart: timedelta = timedelta(minutes=1)) -> None:
+        floors = [uuid7_floor(ASKED.since + each * apart).int for each in range(count)]
+        self._ids = [EventId(UUID(int=floor + number)) for number, floor in enumerate(floors)]
         self.spans: list[Span] = []
 
     def stretch(self, span: Span) -> Stretch:
@@ -71,8 +72,9 @@ class Feed:
         return Stretch(queued=min(len(found), 1), looked_at=len(found), last=found[-1] if found else None)
 
 
-def test_a_replay_looks_at_each_event_of_its_time_once() -> None:
-    feed, heard = Feed(5), list[Replayed]()
+@pytest.mark.parametrize("apart", [timedelta(0), timedelta(minutes=1)])
+def test_a_replay_looks_at_each_event_of_its_time_once(apart: timedelta) -> None:
+    feed, heard = Feed(5, apart=apart), list[Replayed]()
     assert replay(ASKED, stretch=feed.stretch, observe=heard.append) == Replayed(queued=3, looked_at=5)
     assert [each.looked_at for each in heard] == [2, 4, 5]
     assert {span.end for span in feed.spans} == {uuid7_floor(NOW)}

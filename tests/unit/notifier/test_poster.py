@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import itertools
 import logging
@@ -18,7 +19,7 @@ import pytest
 from notifier.domain.addresses import Reach
 from notifier.domain.deliveries import Answer, Message
 from notifier.webhook import caller, connections
-from notifier.webhook.caller import Found
+from notifier.webhook.caller import Found, LookUp, look_up
 from notifier.webhook.poster import ANSWER_BYTES_KEPT, ANSWER_BYTES_MAX, USER_AGENT, WebhookPoster
 from shared.apps import EndpointId, WebhookEndpoint
 from shared.clock import SystemClock
@@ -171,6 +172,13 @@ class TestNoAnswer:
         assert (answer.status, answer.error) == (None, "no answer: TimeoutError")
         assert answer.duration_ms < TIMEOUT_S * 1000 * 3
 
+    def test_an_endpoint_that_reads_slowly_has_so_long_and_no_longer(self, poster: WebhookPoster) -> None:
+        large = Message(MESSAGE.id, b"x" * 32 * 1024 * 1024)
+        with reading_slowly() as url:
+            answer = poster.post(large, endpoint=endpoint_at(url))
+        assert (answer.status, answer.error) == (None, "no answer: TimeoutError")
+        assert answer.duration_ms < TIMEOUT_S * 1000 * 3
+
     def test_nobody_listening_is_an_answer_too(self, poster: WebhookPoster) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
@@ -184,14 +192,25 @@ class TestNoAnswer:
         assert answer.status is None
         assert answer.error
 
-    def test_a_name_without_an_address_is_said_to_be_one(self) -> None:
-        def nowhere(*_: object) -> list[Found]:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    @pytest.mark.parametrize(
+        ("trouble", "error"),
+        [
+            (socket.gaierror(socket.EAI_NONAME, "not known"), "no answer: no address is known of the host"),
+            (ConnectionResetError(errno.ECONNRESET, "reset"), "no answer: ConnectionResetError"),
+            (BrokenPipeError(errno.EPIPE, "broken"), "no answer: BrokenPipeError"),
+            (TimeoutError(errno.ETIMEDOUT, "timed out"), "no connection within 1 s"),
+        ],
+    )
+    def test_what_keeps_it_from_connecting_is_said(self, scheme: str, trouble: OSError, error: str) -> None:
+        def troubled(*_: object) -> list[Found]:
+            raise trouble
 
-        with contextlib.closing(
-            WebhookPoster(clock=SystemClock(), connect_timeout_s=1, timeout_s=1, reach=LAPTOP, look_up=nowhere)
-        ) as poster:
-            answer = poster.post(MESSAGE, endpoint=endpoint_at("https://backend.example/hooks"))
+        with posting(connect_timeout_s=1, timeout_s=1, look_up=troubled) as poster:
+            assert poster.post(MESSAGE, endpoint=endpoint_at(f"{scheme}://backend.example/hooks")).error == error
+
+    def test_what_can_be_no_name_is_said_to_have_no_address(self, poster: WebhookPoster) -> None:
+        answer = poster.post(MESSAGE, endpoint=endpoint_at("http://backend..example/hooks"))
         assert answer.error == "no answer: no address is known of the host"
 
     def test_a_certificate_that_nobody_known_signed_is_refused(self, poster: WebhookPoster, tmp_path: Path) -> None:
@@ -202,10 +221,36 @@ class TestNoAnswer:
 
 
 @contextlib.contextmanager
-def posting(*, connect_timeout_s: float, timeout_s: float) -> Iterator[WebhookPoster]:
-    poster = WebhookPoster(clock=SystemClock(), connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, reach=LAPTOP)
+def posting(*, connect_timeout_s: float, timeout_s: float, look_up: LookUp = look_up) -> Iterator[WebhookPoster]:
+    poster = WebhookPoster(
+        clock=SystemClock(),
+        connect_timeout_s=connect_timeout_s,
+        timeout_s=timeout_s,
+        reach=LAPTOP,
+        look_up=look_up,
+    )
     with contextlib.closing(poster):
         yield poster
+
+
+@contextlib.contextmanager
+def reading_slowly() -> Iterator[str]:
+    """The URL of whoever takes a few bytes now and then, until the block ends."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def read() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while not ended.wait(0.01) and connection.recv(64 * 1024):
+                    pass
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/hooks"
+        ended.set()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
 
 
 @contextlib.contextmanager

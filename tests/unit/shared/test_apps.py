@@ -46,6 +46,14 @@ class TestTheExample:
         assert game.server_keys[0].scopes == {"read", "spend", "grant", "admin"}
         assert game.webhooks[0].wants("purchase.completed")
 
+    def test_it_is_shown_without_a_secret_of_it(self) -> None:
+        apps = load_apps(EXAMPLE)
+        (game,) = apps
+        assert game.client_tokens is not None
+        (endpoint,) = game.webhooks
+        secrets = (game.client_tokens.key, game.apple.shared_secret, endpoint.secret, endpoint.url)
+        assert [secret for secret in secrets if secret is None or secret in repr(apps)] == []
+
     def test_an_app_is_found_by_its_bundle_id_too(self) -> None:
         apps = load_apps(EXAMPLE)
         assert [apps.by_bundle_id[each.apple.bundle_id] for each in apps] == list(apps)
