@@ -135,8 +135,14 @@ def show(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: s
         table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "event_id")
     for row in rows:
         # as it is: an error or a user's id may hold brackets, which rich would read as markup
-        table.add_row(*(Text(_cell(getattr(row, column))) for column in columns))
+        table.add_row(*(Text(printable(_cell(getattr(row, column)))) for column in columns))
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what would work the terminal that shows it escaped: a stranger's server may have
+    written it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def plain(value: Any) -> Any:

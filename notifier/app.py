@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from notifier import api, tasks
 from notifier.domain.addresses import Reach
-from notifier.domain.deliveries import Delivery, DeliveryKey, DeliveryState
+from notifier.domain.deliveries import Delivery, DeliveryState
 from notifier.domain.desk import (
     DeliveryPage,
     DeliveryPlace,
@@ -25,7 +25,7 @@ from notifier.domain.desk import (
 )
 from notifier.domain.endpoints import EndpointKey, configured_endpoints, endpoint_problems
 from notifier.handlers import desk
-from notifier.handlers.desk import Observe
+from notifier.handlers.desk import DroppedState, Observe
 from notifier.handlers.ports import Poster
 from notifier.handlers.sending import Attempted, settle
 from notifier.sending import Sender
@@ -141,8 +141,8 @@ class Record:
     ) -> list[Delivery]:
         return transact(self._engine, lambda connection: Deliveries(connection).take(room, now=now, lost_at=lost_at))
 
-    def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
-        transact(self._engine, lambda connection: Deliveries(connection).give_back(keys, now=now))
+    def give_back(self, deliveries: Sequence[Delivery], *, now: datetime) -> None:
+        transact(self._engine, lambda connection: Deliveries(connection).give_back(deliveries, now=now))
 
 
 def settling(engine: Engine, *, clock: Clock, ids: IdSource) -> Callable[[Sequence[Attempted]], None]:
@@ -346,6 +346,20 @@ class Desk:
         self._waker.poke()
         return view
 
+    def drop(self, app: AppId, endpoint: EndpointId, *, states: Sequence[DroppedState], actor: str) -> int:
+        """Gives up what the endpoint has not taken, as it stands; how many. Raises DropRefused (see `drop_some`).
+
+        In many short transactions, and harmless when done again: what was dropped before one fails stays so.
+        """
+        self._on(app, lambda records: desk.read_endpoint(records=records, apps=self._apps, app=app, endpoint=endpoint))
+        # what waits comes first: when it is refused, nothing is dropped
+        dropped = sum(
+            self._drop_all(app, endpoint, state=state)
+            for state in sorted(set(states), key=lambda state: state != "waiting")
+        )
+        log.info("webhooks are dropped", app=app, endpoint=endpoint, states=states, dropped=dropped, actor=actor)
+        return dropped
+
     def ready(self) -> None:
         """Whether the database answers."""
         transact(self._engine, lambda connection: connection.exec_driver_sql("select 1"))
@@ -354,6 +368,21 @@ class Desk:
         """In a transaction of its own, so that many hold nothing for long."""
         now = self._clock.now()
         return self._on(app, lambda records: records.make_due(endpoint, now=now, limit=desk.AT_ONCE_MAX))
+
+    def _drop_all(self, app: AppId, endpoint: EndpointId, *, state: DroppedState) -> int:
+        """Each stretch in a transaction of its own, likewise."""
+        dropped = 0
+        while some := self._drop_some(app, endpoint, state=state):
+            dropped += some
+        return dropped
+
+    def _drop_some(self, app: AppId, endpoint: EndpointId, *, state: DroppedState) -> int:
+        return self._on(
+            app,
+            lambda records: desk.drop_some(
+                records=records, apps=self._apps, app=app, endpoint=endpoint, state=state, limit=desk.AT_ONCE_MAX
+            ),
+        )
 
     def _switch(self, asked: desk.Switching, switch: Callable[[DeskRecords], Sequence[Draft]]) -> EndpointView:
         def work(connection: Connection) -> EndpointView:

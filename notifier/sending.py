@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from notifier.domain.deliveries import Answer, Delivery, DeliveryKey
+from notifier.domain.deliveries import GONE, Answer, Delivery
 from notifier.domain.endpoints import EndpointKey
 from notifier.domain.lanes import Lane
 from notifier.handlers.ports import Poster
@@ -47,7 +47,7 @@ SETTLE_WITHIN_S: Final = 35.0
 TAKEN_AHEAD: Final = 4
 """So many times what may be called at once is taken at once."""
 TURN_WITHIN_S: Final = 10.0
-"""What has not had its turn by then is left to its lease, which is longer by all that a call and its settling take."""
+"""What has not had its turn by then is given back. Its lease is longer by all that a call and its settling take."""
 THREADS_A_CALL: Final = 4
 """Threads, for each call that may be made at once: most of them settle what they have heard."""
 
@@ -65,8 +65,8 @@ class Record(Protocol):
         """Takes what is due, so many for each endpoint at most; it is due again at `lost_at`."""
         ...
 
-    def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
-        """These will not be tried: they are due again."""
+    def give_back(self, deliveries: Sequence[Delivery], *, now: datetime) -> None:
+        """These will not be tried: they are due again, but for those that somebody else has taken by now."""
         ...
 
 
@@ -96,7 +96,7 @@ class Sender:
         self._clock = clock
         self._ids = ids
         self._lanes = {
-            key: _Threads(endpoint, self._try, clock=clock, sleeper=sleeper) for key, endpoint in endpoints.items()
+            key: _LaneThreads(endpoint, self._try, clock=clock, sleeper=sleeper) for key, endpoint in endpoints.items()
         }
         self._rest = threading.Event()  # never set: a pause that needs no clock of its own
 
@@ -115,9 +115,8 @@ class Sender:
 
     def close(self, *, within_s: float) -> None:
         """Gives back what was not begun, and waits for what was. What is not done by then is sent again."""
-        now_s = self._clock.monotonic()
-        deadline_s = now_s + within_s
-        left = [delivery.key for lane in self._lanes.values() for delivery in lane.empty(now_s)]
+        deadline_s = self._clock.monotonic() + within_s
+        left = [delivery for lane in self._lanes.values() for delivery in lane.empty()]
         try:
             self._record.give_back(left, now=self._clock.now())
         except (DatabaseUnavailable, SQLAlchemyError) as error:
@@ -129,6 +128,8 @@ class Sender:
         """Has what is due tried, as far as the lanes have room; how many. Raises DatabaseUnavailable."""
         now, now_s = self._clock.now(), self._clock.monotonic()
         room = {key: (lane.endpoint, size) for key, lane in self._lanes.items() if (size := lane.room(now_s)) > 0}
+        if missed := [delivery for lane in self._lanes.values() for delivery in lane.missed()]:
+            self._record.give_back(missed, now=now)
         if not room:
             return 0
         taken = self._record.take(room, now=now, lost_at=now + self._lease)
@@ -154,7 +155,7 @@ class Sender:
             return Unsendable(f"it cannot be sent: {type(error).__name__}")
 
 
-class _Threads:
+class _LaneThreads:
     """One endpoint's lane, and the threads that work in it: started when they are needed, and so many at most.
 
     More is taken than is called at once, so that a look costs less than a call, and it waits here for its turn. A call
@@ -169,6 +170,7 @@ class _Threads:
         self._lane = Lane.of(endpoint.calls_at_once)
         self._changed = threading.Condition()
         self._taken: deque[tuple[Delivery, float]] = deque()
+        self._missed: list[Delivery] = []  # their turn
         self._calls: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._calling = 0
         self._busy = 0  # threads that call or settle
@@ -190,10 +192,17 @@ class _Threads:
             self._taken.extend((delivery, now_s) for delivery in deliveries)
             self._go_on()
 
-    def empty(self, now_s: float) -> list[Delivery]:
-        """Takes out what waits for its turn; what has missed it is left to its lease, or is somebody else's by now."""
+    def missed(self) -> list[Delivery]:
+        """Takes out what has missed its turn."""
         with self._changed:
-            left = [delivery for delivery, taken_s in self._taken if now_s - taken_s <= TURN_WITHIN_S]
+            missed, self._missed = self._missed, []
+            return missed
+
+    def empty(self) -> list[Delivery]:
+        """Takes out what waits for its turn, or has missed it."""
+        with self._changed:
+            left = [*self._missed, *(delivery for delivery, _ in self._taken)]
+            self._missed.clear()
             self._taken.clear()
             return left
 
@@ -207,8 +216,9 @@ class _Threads:
         now_s = self._clock.monotonic()
         while self._taken and self._lane.room(in_flight=self._calling, now_s=now_s) and self._has_a_thread():
             delivery, taken_s = self._taken.popleft()
-            if now_s - taken_s > TURN_WITHIN_S:
-                continue  # the endpoint has failed meanwhile; it is due again when its lease is over
+            if now_s - taken_s > TURN_WITHIN_S:  # the endpoint is slow, or has failed meanwhile
+                self._missed.append(delivery)
+                continue
             self._calling += 1
             self._busy += 1
             self._calls.put(delivery)
@@ -219,8 +229,12 @@ class _Threads:
             return True
         if self._threads >= self.endpoint.calls_at_once * THREADS_A_CALL:
             return False
+        try:
+            threading.Thread(target=self._serve, name=f"to {self.endpoint.id}", daemon=True).start()
+        except RuntimeError:  # the system has no more for us: it is tried again with each look
+            log.warning("a webhook waits for a thread", endpoint=self.endpoint.id)
+            return False
         self._threads += 1
-        threading.Thread(target=self._serve, name=f"to {self.endpoint.id}", daemon=True).start()
         return True
 
     def _serve(self) -> None:
@@ -236,6 +250,9 @@ class _Threads:
             self._calling -= 1
             if isinstance(outcome, Answer):
                 self._lane = self._lane.heard(outcome, now_s=self._clock.monotonic())
+                if outcome.status == GONE:  # nothing more to it: what waits is kept for when it is enabled
+                    self._missed.extend(delivery for delivery, _ in self._taken)
+                    self._taken.clear()
             self._go_on()
             hungry = len(self._taken) < self._lane.width
         if hungry:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from shared.settings import AppsSettings, DatabaseSettings, ProcessSettings, ServiceTokenSettings, WorkerSettings
 
@@ -54,7 +55,31 @@ class NotifierApiSettings(DatabaseSettings, PostingSettings, ServiceTokenSetting
 
 
 def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Raises PydanticCustomError, whose message is the whole sentence."""
+    items = [item.strip() for item in listed.split(",")]
+    return tuple(_network(item, number) for number, item in enumerate(items, start=1) if item)
+
+
+def _network(item: str, number: int) -> IPv4Network | IPv6Network:
     try:
-        return tuple(ip_network(item.strip()) for item in listed.split(",") if item.strip())
+        return ip_network(item)
     except ValueError:
-        raise ValueError("has to be a comma list of networks such as 10.0.0.0/8 or fd12:3456::/32") from None
+        context = {"problem": _network_problem(item, number)}
+        raise PydanticCustomError(
+            "networks",
+            "{problem}; wanted is a comma list of networks such as 10.0.0.0/8 or fd12:3456::/32",
+            context,
+        ) from None
+
+
+def _network_problem(item: str, number: int) -> str:
+    """Only what begins with an address is quoted: anything else may be a secret that was meant for another variable."""
+    address = item.partition("/")[0]
+    try:
+        ip_address(address)
+    except ValueError:
+        return f"item {number} is no network"
+    try:
+        return f"{item} has host bits set: its network is {ip_network(item, strict=False)}"
+    except ValueError:
+        return f"{address} is followed by no prefix length that it may have"

@@ -229,7 +229,10 @@ def _check(app: App) -> None:
         )
     for endpoint in app.webhooks:
         if unknown := [each for each in endpoint.events if not any(_covers(each, known) for known in OUTWARD)]:
-            raise AppsInvalid(f"app {app.id!r}: webhook {endpoint.id!r}: there is no event {min(unknown)!r} to be told")
+            raise AppsInvalid(
+                f"app {app.id!r}: webhook {endpoint.id!r}: there is no event {min(unknown)!r} to be told; "
+                f"there are: {', '.join(sorted(OUTWARD))}; a group such as wallet.*; and * for all"
+            )
 
 
 def load_apps(path: Path) -> Apps:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from deploy.addresses import known_environment
 from deploy.desk import json_option, show
 from deploy.settings import StackSettings
 from shared.catalog import Product
 from shared.clock import rfc3339
-from shared.settings import checked_apps, checked_catalog, read
+from shared.settings import checked_catalog, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,11 @@ def command() -> None:
 @json_option
 def check(as_json: bool) -> None:
     """Read the apps and the catalogue as every process does, and say what is wrong, or what they give."""
+    from notifier.app import apps_with_endpoints
+    from notifier.settings import EndpointsSettings
+
     settings = read(StackSettings)
-    apps = checked_apps(settings, production=settings.production)
+    apps = apps_with_endpoints(read(EndpointsSettings, known_environment(settings)))
     catalog = checked_catalog(settings)
     strangers = sorted({app for app, _ in catalog.products} - set(apps.by_id))
     if strangers:

@@ -11,14 +11,27 @@ from uuid import UUID
 import click
 
 from deploy.desk import database, json_option, show
+from deploy.settings import StackSettings
+from shared.apps import AppsInvalid, EndpointId, load_apps
 from shared.clock import rfc3339
-from shared.events import OUTWARD, Recorded, Renewal, SubscriptionChanged, SubscriptionState, SubscriptionUpdated
+from shared.events import (
+    OUTWARD,
+    Recorded,
+    Renewal,
+    SubscriptionChanged,
+    SubscriptionState,
+    SubscriptionUpdated,
+    WebhookDelivered,
+    WebhookExhausted,
+)
+from shared.settings import read
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from notifier.domain.desk import DeliveryView
+    from notifier.domain.desk import DeliveryView, EndpointState
     from shared.bus.journal import Pending
+    from shared.ids import AppId, EventId
 
 COLUMNS = ("recorded_at", "type", "says", "after", "user_id", "event_id", "still_to")
 
@@ -30,8 +43,8 @@ select id, coalesce(payload ->> 'notification_type' || coalesce(' ' || (payload 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One event: what it says of a subscription, what it followed from (a notification by its own type), and whom it
-    still has to reach: consumers of ours, and webhooks that have not taken it."""
+    """One event: what it says of a subscription or a webhook, what it followed from (a notification by its own type),
+    and whom it still has to reach: consumers of ours, and webhooks that have not taken it."""
 
     recorded_at: datetime
     type: str
@@ -80,7 +93,7 @@ def _lines(connection: Connection, subject: str) -> list[Line]:
             still_to=", ".join(
                 [
                     *(_still(one) for one in waiting if one.event_id == event.id),
-                    *(_still_told(one) for one in untold if one.event_id == event.id),
+                    *(said for event_id, said in untold if event_id == event.id),
                 ]
             ),
         )
@@ -88,17 +101,34 @@ def _lines(connection: Connection, subject: str) -> list[Line]:
     ]
 
 
-def _untold(connection: Connection, events: Sequence[Recorded]) -> list[DeliveryView]:
-    """What webhooks have not taken."""
-    from notifier.app import undelivered
-
+def _untold(connection: Connection, events: Sequence[Recorded]) -> list[tuple[EventId, str]]:
+    """What webhooks have not taken, in words."""
     outward = [event for event in events if event.type in OUTWARD]
     apps = {event.app for event in outward}
     return [
-        delivery
+        said
         for app in apps
-        for delivery in undelivered(connection, app, [event.id for event in outward if event.app == app])
+        for said in _untold_of(connection, app, [event.id for event in outward if event.app == app])
     ]
+
+
+def _untold_of(connection: Connection, app: AppId, event_ids: Sequence[EventId]) -> list[tuple[EventId, str]]:
+    from notifier.app import undelivered
+
+    found = undelivered(connection, app, event_ids)
+    states = _endpoint_states(connection, app) if any(each.state == "waiting" for each in found) else {}
+    return [(each.event_id, _still_told(each, states.get(each.endpoint))) for each in found]
+
+
+def _endpoint_states(connection: Connection, app: AppId) -> Mapping[EndpointId, EndpointState]:
+    """How the app's endpoints stand. Without an apps file nobody can say; what happened is told all the same."""
+    from notifier.app import endpoints_of
+
+    try:
+        apps = load_apps(read(StackSettings).apps_file)
+    except AppsInvalid:
+        return {}
+    return {view.id: view.state for view in endpoints_of(connection, apps, app)}
 
 
 def _causes(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, str]:
@@ -108,12 +138,17 @@ def _causes(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, str]:
 
 
 def _says(payload: Any) -> str:
-    """What is said of a subscription; nothing of what else there is, nor of what this release cannot read."""
+    """What is said of a subscription, or of a webhook; nothing of what else there is, nor of what this release cannot
+    read."""
     match payload:
         case SubscriptionChanged():
             return _stated(payload)
         case SubscriptionUpdated(subscription=state):
             return _told(state)
+        case WebhookDelivered(endpoint_id=endpoint, attempt=attempt):
+            return f"{endpoint}, attempt {attempt}"
+        case WebhookExhausted(endpoint_id=endpoint, reason=reason):
+            return f"{endpoint}: {reason}"
     return ""
 
 
@@ -147,8 +182,18 @@ def _still(pending: Pending) -> str:
     return f"{what}: {pending.error})" if pending.error else f"{what})"
 
 
-def _still_told(delivery: DeliveryView) -> str:
+def _still_told(delivery: DeliveryView, endpoint: EndpointState | None) -> str:
     """`webhook backend (waiting, 3 attempts, again at …: answered 500)`."""
-    again = "" if delivery.due_at is None or not delivery.attempts else f", again at {rfc3339(delivery.due_at)}"
-    what = f"webhook {delivery.endpoint} ({delivery.state}, {delivery.attempts} attempts{again}"
+    what = f"webhook {delivery.endpoint} ({delivery.state}, {delivery.attempts} attempts{_again(delivery, endpoint)}"
     return f"{what}: {delivery.last_error})" if delivery.last_error else f"{what})"
+
+
+def _again(delivery: DeliveryView, endpoint: EndpointState | None) -> str:
+    """What it waits for. Of an endpoint that is left alone `due_at` says nothing."""
+    if delivery.due_at is None:
+        return ""
+    if endpoint == "disabled":
+        return f", when endpoint {delivery.endpoint} is enabled"
+    if endpoint == "not_configured":
+        return f", when endpoint {delivery.endpoint} is in the apps file again"
+    return f", again at {rfc3339(delivery.due_at)}" if delivery.attempts else ""

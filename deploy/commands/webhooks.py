@@ -16,7 +16,7 @@ from uuid import UUID
 import click
 
 from deploy.addresses import known_environment
-from deploy.desk import app_option, chosen_app, database_engine, json_option, plain, read_since, show
+from deploy.desk import app_option, chosen_app, database_engine, json_option, plain, printable, read_since, show
 from deploy.settings import StackSettings
 from notifier.domain.deliveries import DeliveryState
 from shared.apps import Apps, EndpointId
@@ -27,12 +27,14 @@ from shared.settings import read
 if TYPE_CHECKING:
     from notifier.app import Desk
     from notifier.domain.desk import DeliveryView, EndpointView, Replayed, Told, Trial
+    from notifier.handlers.desk import DroppedState
 
 OPERATOR: Final = "operator"
 """Who does it, in the journal."""
 CONNECTIONS: Final = 2
 """One to work with, and one to wake who sends."""
 PAGE: Final = 200
+DROPPED: Final = ("waiting", "exhausted", "parked")
 SECRET_BYTES: Final = 32
 """Standard Webhooks, "Symmetric signing secrets": 24 to 64 random bytes."""
 
@@ -48,7 +50,7 @@ ENDPOINT_COLUMNS = (
     "trouble",
 )
 DELIVERY_COLUMNS = ("event_id", "endpoint", "type", "state", "attempts", "due_at", "settled_at", "last_error")
-ATTEMPT_COLUMNS = ("endpoint", "number", "at", "status", "duration_ms", "error", "answer")
+ATTEMPT_COLUMNS = ("endpoint", "number", "at", "status", "duration_ms", "retry_after_s", "error", "answer")
 
 ROTATION = """\
 In the apps file, of that webhook:
@@ -86,6 +88,7 @@ class AttemptLine:
     at: datetime
     status: int | None
     duration_ms: int
+    retry_after_s: float | None
     error: str | None
     answer: str
 
@@ -178,6 +181,8 @@ def replay(
     endpoint_id: str, since: datetime, until: datetime | None, delivered: bool, app_id: str | None, as_json: bool
 ) -> None:
     """Tell the endpoint of all that it wants of a time and has not taken: what failed, what it was not there for."""
+    if until is not None and until < since:
+        raise click.BadParameter("it is before --since", param_hint="--until")
     with _desk(app_id) as (desk, app):
         endpoint = EndpointId(endpoint_id)
         replayed = desk.replay(
@@ -232,6 +237,30 @@ def disable(endpoint_id: str, reason: str, app_id: str | None, as_json: bool) ->
 
 
 @command.command()
+@endpoint_argument
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(DROPPED),
+    multiple=True,
+    default=DROPPED,
+    show_default=True,
+    help="Only what stands so; may be given several times.",
+)
+@click.confirmation_option(prompt="They will not be told, unless they are replayed. Drop them?")
+@app_option
+@json_option
+def drop(endpoint_id: str, states: Sequence[DroppedState], app_id: str | None, as_json: bool) -> None:
+    """Give up what the endpoint has not taken, with the record of its attempts: to retire it, or to acknowledge it.
+
+    What waits, only of an endpoint that is disabled or not configured. The events stay in the feed, to be replayed.
+    """
+    with _desk(app_id) as (desk, app):
+        dropped = desk.drop(app, EndpointId(endpoint_id), states=states, actor=OPERATOR)
+    click.echo(json.dumps({"dropped": dropped}) if as_json else f"{dropped:,} dropped")
+
+
+@command.command()
 @json_option
 def secret(as_json: bool) -> None:
     """Make a new secret, and say how to come to use it without a message lost. Changes nothing."""
@@ -247,7 +276,7 @@ def secret(as_json: bool) -> None:
 def _desk(app_id: str | None) -> Iterator[tuple[Desk, AppId]]:
     """The desk, as the database's owner, and the app that is meant; what it does not know ends the command."""
     from notifier.app import Desk, webhook_poster
-    from notifier.handlers.desk import DeliveryUnknown, EndpointUnknown
+    from notifier.handlers.desk import DeliveryUnknown, DropRefused, EndpointUnknown
     from notifier.settings import PostingSettings
 
     stack = read(StackSettings)
@@ -258,7 +287,7 @@ def _desk(app_id: str | None) -> Iterator[tuple[Desk, AppId]]:
         desk = Desk(engine=engine, apps=Apps.of((app,)), poster=poster, clock=clock, ids=system_ids())
         try:
             yield desk, app.id
-        except (EndpointUnknown, DeliveryUnknown) as error:
+        except (EndpointUnknown, DeliveryUnknown, DropRefused) as error:
             raise click.ClickException(str(error)) from error
         finally:
             desk.close()
@@ -341,6 +370,7 @@ def _show(told: Told) -> None:
             at=attempt.at,
             status=attempt.status,
             duration_ms=attempt.duration_ms,
+            retry_after_s=attempt.retry_after_s,
             error=attempt.error,
             answer=attempt.answer,
         )
@@ -356,7 +386,7 @@ def _said(trial: Trial) -> str:
     """`taken: 200, in 12 ms`, or what came back instead."""
     if trial.taken:
         return f"taken: {trial.status}, in {trial.duration_ms} ms"
-    began = f": {trial.answer}" if trial.answer else ""
+    began = f": {printable(trial.answer)}" if trial.answer else ""
     return f"not taken: {trial.error}, in {trial.duration_ms} ms{began}"
 
 

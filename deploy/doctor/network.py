@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
 from deploy.doctor.http import Answer, Unreached, ask
 from notifier.domain.addresses import Reach
-from notifier.webhook.caller import Caller, CallRefused
+from notifier.webhook.caller import AddressNeverCalled, Caller, CallRefused, PlainHttpRefused
 from shared.apps import App, WebhookEndpoint
 from shared.clock import Clock
 from shared.events import Environment
@@ -134,6 +134,11 @@ def _endpoint(app: App, endpoint: WebhookEndpoint, caller: Caller) -> Finding:
     try:
         with caller.connect(host, port, tls=tls, within_s=CONNECT_TIMEOUT_S) as connection:
             _speak(connection, host, tls=tls)
+    except PlainHttpRefused as error:
+        return failed(name, f"it is not called: {error}", "let its url begin with https://")
+    except AddressNeverCalled as error:
+        remedy = "mend its url, or what the DNS says of that host: no setting allows such an address"
+        return failed(name, f"it is not called: {error}", remedy)
     except CallRefused as error:
         return failed(name, f"it is not called: {error}", "mend its url, or set PURSER_WEBHOOK_ALLOWED_NETWORKS")
     except ssl.SSLError as error:

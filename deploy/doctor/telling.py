@@ -71,7 +71,8 @@ def _troubles(view: EndpointView, *, now: datetime) -> Iterator[tuple[str, str]]
         found = f"it has taken nothing since {rfc3339(view.failing_since)}, {view.failures} attempts long; {waiting}"
         yield found, f"purser webhooks test {view.id} says what it answers"
     elif view.state == "not_configured" and view.waiting:
-        yield f"not in the apps file any more; {waiting}", "put it back, if they are to be told"
+        remedy = f"put it back, if they are to be told; if not, purser webhooks drop {view.id}"
+        yield f"not in the apps file any more; {waiting}", remedy
     if view.failed and view.state != "not_configured":
-        remedy = f"purser webhooks list --endpoint {view.id} --state exhausted; resend, or replay"
+        remedy = f"purser webhooks list --endpoint {view.id} --state exhausted; resend, replay, or drop"
         yield f"{view.failed} were given up", remedy

@@ -7,7 +7,7 @@ A request that waits holds one of the server's threads, so there are fewer seats
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Final
@@ -33,6 +33,8 @@ AWAY_S: Final = 1.0
 PURCHASES_SHARE: Final = 4
 """One seat in so many is for purchases alone. Who reads a feed comes back with each answer, and would have them all; a
 purchase is waited for once, and not for long."""
+READERS_OF_ONE_FEED_MAX: Final = 2
+"""A telephone and a tablet. One user who asks more often does not keep the others from waiting."""
 
 
 class WaitingRoom:
@@ -43,6 +45,7 @@ class WaitingRoom:
         self._seats = threading.BoundedSemaphore(seats)
         self._readers_seats = threading.BoundedSemaphore(seats - seats // PURCHASES_SHARE)
         self._sleeper = Sleeper(engine)
+        self._readers: Counter[FeedKey] = Counter()
         self._guests: defaultdict[Awaited, list[threading.Event]] = defaultdict(list)
         self._lock = threading.Lock()
         self._occupied = threading.Event()
@@ -53,7 +56,15 @@ class WaitingRoom:
         return self._sit(PurchaseFinal(app, purchase_id), within_s, self._seats)
 
     def until_grown(self, key: FeedKey, *, after: Place, within_s: float) -> bool:
-        return self._sit(FeedGrown(key, after.position), within_s, self._readers_seats, self._seats)
+        if not self._reads(key):
+            return False
+        try:
+            return self._sit(FeedGrown(key, after.position), within_s, self._readers_seats, self._seats)
+        finally:
+            with self._lock:
+                self._readers[key] -= 1
+                if not self._readers[key]:
+                    del self._readers[key]
 
     def guests(self) -> int:
         """How many wait."""
@@ -73,6 +84,14 @@ class WaitingRoom:
         if thread is not None:
             thread.join()
         self._sleeper.close()
+
+    def _reads(self, key: FeedKey) -> bool:
+        """Whether one more may wait for this feed."""
+        with self._lock:
+            if self._readers[key] >= READERS_OF_ONE_FEED_MAX:  # a key that is not there counts 0, and is not put there
+                return False
+            self._readers[key] += 1
+            return True
 
     def _sit(self, awaited: Awaited, within_s: float, *seats: threading.Semaphore) -> bool:
         with ExitStack() as taken:

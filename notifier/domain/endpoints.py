@@ -71,7 +71,11 @@ def endpoint_problems(apps: Apps, *, production: bool, allowed_networks: tuple[I
         f"app {app.id!r}: webhook {endpoint.id!r}: {problem}"
         for app in apps
         for endpoint in app.webhooks
-        for problem in (_url_problem(endpoint.url, reach=reach), _secret_problem(endpoint))
+        for problem in (
+            _url_problem(endpoint.url, reach=reach),
+            _secret_problem("secret", endpoint.secret),
+            _secret_problem("previous_secret", endpoint.previous_secret),
+        )
         if problem is not None
     ]
 
@@ -101,10 +105,10 @@ def _host_problem(host: str, *, reach: Reach) -> str | None:
     return f"url may not lead to {host}: that is {in_words(kind)}{remedy}"
 
 
-def _secret_problem(endpoint: WebhookEndpoint) -> str | None:
-    if all(_is_secret(secret) for secret in endpoint.secrets):
+def _secret_problem(field: str, secret: str | None) -> str | None:
+    if secret is None or _is_secret(secret):
         return None
-    return f"a secret has to be whsec_ and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} random bytes in base64"
+    return f"{field} has to be whsec_ and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} random bytes in base64"
 
 
 def _is_secret(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 from uuid import UUID
 
 from notifier.domain.deliveries import DeliveryState
@@ -39,12 +39,20 @@ AT_ONCE_MAX: Final = 1_000
 """Deliveries in one transaction, so that it holds nothing for long."""
 
 
+DroppedState = Literal["waiting", "exhausted", "parked"]
+"""What can be given up: all but what was delivered, which is removed by and by."""
+
+
 class EndpointUnknown(LookupError):
     """The app has no such endpoint; the message names those that it has."""
 
 
 class DeliveryUnknown(LookupError):
     """Nothing was to be told of such an event, as far as is still known."""
+
+
+class DropRefused(Exception):
+    """The endpoint is being told what was to be dropped; the message says what to do first."""
 
 
 class DeskRecords(Protocol):
@@ -96,6 +104,14 @@ class DeskRecords(Protocol):
 
     def make_due(self, endpoint: EndpointId, *, now: datetime, limit: int) -> int:
         """Makes some of what waits for its next attempt due, unless it is so soon; how many."""
+        ...
+
+    def stays_disabled(self, endpoint: EndpointId, *, url: str) -> bool:
+        """Whether the endpoint is disabled under this URL, and is kept so until the transaction ends."""
+        ...
+
+    def drop(self, endpoint: EndpointId, *, state: DeliveryState, limit: int) -> int:
+        """Removes some deliveries in this state, oldest events first, with their attempts; how many."""
         ...
 
 
@@ -254,6 +270,23 @@ def enable(asked: Switching, *, records: DeskRecords, apps: Apps, now: datetime)
     if not records.enable(endpoint.id, url=endpoint.url):
         return []
     return [_switched(asked, WebhookEndpointEnabled(endpoint.id, asked.actor), now)]
+
+
+def drop_some(
+    *, records: DeskRecords, apps: Apps, app: AppId, endpoint: EndpointId, state: DroppedState, limit: int
+) -> int:
+    """Gives up some of what the endpoint has not taken, in one transaction; how many: `limit`, while there are more.
+
+    The events stay in the feed, and can be replayed. Raises DropRefused for what waits, unless the endpoint is disabled
+    or is not configured: else it may be on its way.
+    """
+    configured = _configured(apps, app).get(endpoint)
+    if state == "waiting" and configured and not records.stays_disabled(endpoint, url=configured.url):
+        raise DropRefused(
+            f"webhook {endpoint!r} is told what waits for it: disable it first (purser webhooks disable {endpoint}), "
+            "or name what else is to be dropped (--state exhausted --state parked)"
+        )
+    return records.drop(endpoint, state=state, limit=limit)
 
 
 def _switched(asked: Switching, payload: Payload, now: datetime) -> Draft:

@@ -31,8 +31,8 @@ class Deliveries(Protocol):
         """These endpoints have taken a message: they are not failing."""
         ...
 
-    def failed_at(self, failures: Mapping[EndpointKey, int], *, now: datetime) -> Sequence[Failing]:
-        """These endpoints have failed so often more; how they stand."""
+    def failed(self, failures: Mapping[EndpointKey, tuple[str, int]], *, now: datetime) -> Sequence[Failing]:
+        """These endpoints have failed so often more, at these URLs; how they stand there."""
         ...
 
     def disable(self, endpoint: EndpointKey, *, url: str, reason: str, now: datetime) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -117,23 +117,37 @@ def _told(attempted: Attempted, verdict: Verdict, number: AttemptNumber, now: da
 
 
 def _disabled(settled: Iterable[tuple[Attempted, Verdict]], deliveries: Deliveries, now: datetime) -> list[Draft]:
-    """Puts on record how the endpoints do; those that are not to be told any more are disabled, and that is told."""
+    """Disables the endpoints that are not to be told any more; what the journal is told of it."""
     made = [(each, verdict) for each, verdict in settled if isinstance(each.outcome, Answer)]
     newest = {each.delivery.key.endpoint: each for each, _ in made}
-    took = {each.delivery.key.endpoint for each, verdict in made if verdict.state == "delivered"}
-    failures = Counter(key for each, _ in made if (key := each.delivery.key.endpoint) not in took)
-    deliveries.taken_by(took)
-    reasons = {
-        failing.key: f"it has taken nothing since {failing.since:%Y-%m-%d %H:%M} UTC, {failing.failures} attempts long"
-        for failing in deliveries.failed_at(failures, now=now)
-        if failing.is_given_up(now=now)
-    }
+    reasons = _given_up(made, newest, deliveries, now)
     reasons |= {each.delivery.key.endpoint: "it answered 410 Gone" for each, verdict in made if verdict.endpoint_gone}
     return [
         _disable(key, newest[key], reason, now)
         for key, reason in reasons.items()
         if deliveries.disable(key, url=newest[key].endpoint.url, reason=reason, now=now)
     ]
+
+
+def _given_up(
+    made: Sequence[tuple[Attempted, Verdict]],
+    newest: Mapping[EndpointKey, Attempted],
+    deliveries: Deliveries,
+    now: datetime,
+) -> dict[EndpointKey, str]:
+    """Puts on record how the endpoints do; which of them have failed for so long that they are given up, and why."""
+    took = {each.delivery.key.endpoint for each, verdict in made if verdict.state == "delivered"}
+    failures = Counter(key for each, _ in made if (key := each.delivery.key.endpoint) not in took)
+    deliveries.taken_by(took)
+    failing = deliveries.failed(
+        {key: (newest[key].endpoint.url, count) for key, count in failures.items()},
+        now=now,
+    )
+    return {
+        each.key: f"it has taken nothing since {each.since:%Y-%m-%d %H:%M} UTC, {each.failures} attempts long"
+        for each in failing
+        if each.is_given_up(now=now)
+    }
 
 
 def _disable(key: EndpointKey, last: Attempted, reason: str, now: datetime) -> Draft:

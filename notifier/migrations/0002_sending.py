@@ -39,11 +39,14 @@ create index delivery_by_state on notifier.delivery (app, endpoint_id, state, ev
 """
 
 ENDPOINTS = """
--- failing_since: its first failed attempt after the last one that was taken; failures: how many since then.
+-- failing_since: its first failed attempt after the last one that was taken; failures: how many since then;
+-- failing_url: where. Another URL is another chance, here too.
 alter table notifier.endpoint
     add column failing_since timestamptz,
+    add column failing_url   text,
     add column failures      int not null default 0 check (failures >= 0),
-    add check ((failing_since is null) = (failures = 0));
+    add check ((failing_since is null) = (failures = 0)),
+    add check ((failing_url is null) = (failures = 0));
 """
 
 RIGHTS = """

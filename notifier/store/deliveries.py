@@ -48,8 +48,18 @@ returning d.app, d.endpoint_id, d.event_id, d.attempts - d.attempts_before
 
 _GIVE_BACK: Final = """
 update notifier.delivery d set due_at = %(now)s
-  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[]) as back (app, endpoint_id, event_id)
- where d.app = back.app and d.endpoint_id = back.endpoint_id and d.event_id = back.event_id and d.state = 'waiting'
+  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[], %(lost_at)s::timestamptz[])
+       as back (app, endpoint_id, event_id, lost_at)
+ where d.app = back.app and d.endpoint_id = back.endpoint_id and d.event_id = back.event_id
+   and d.state = 'waiting' and d.due_at = back.lost_at
+"""
+
+# Nobody can tell it any more, and to look for it again and again would keep all others waiting.
+_PARK: Final = """
+update notifier.delivery d
+   set state = 'parked', due_at = null, settled_at = %(now)s, last_error = 'its event is not in the journal any more'
+  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(event_id)s::uuid[]) as gone (app, endpoint_id, event_id)
+ where d.app = gone.app and d.endpoint_id = gone.endpoint_id and d.event_id = gone.event_id
 """
 
 _SETTLE: Final = """
@@ -83,23 +93,28 @@ kept as (
 select app, endpoint_id, event_id, attempts from settled
 """
 
+# By their keys, not where they stand: one that fails at the same moment, in another process, stands elsewhere then.
 _TAKEN_BY: Final = """
-update notifier.endpoint set failing_since = null, failures = 0
- where ctid = any (array(
-           select ctid from notifier.endpoint
-            where (app, endpoint_id) in (select * from unnest(%(app)s::text[], %(endpoint_id)s::text[]))
-              and failures > 0
-            order by app, endpoint_id for update))
+with failing as materialized (
+    select app, endpoint_id from notifier.endpoint
+     where (app, endpoint_id) in (select * from unnest(%(app)s::text[], %(endpoint_id)s::text[])) and failures > 0
+     order by app, endpoint_id for update)
+update notifier.endpoint known set failing_since = null, failing_url = null, failures = 0
+  from failing where known.app = failing.app and known.endpoint_id = failing.endpoint_id
 """
 
-_FAILED_AT: Final = """
-insert into notifier.endpoint as known (app, endpoint_id, failing_since, failures)
-select app, endpoint_id, %(now)s, failures
-  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(failures)s::int[]) as new (app, endpoint_id, failures)
+_FAILED: Final = """
+insert into notifier.endpoint as known (app, endpoint_id, failing_since, failing_url, failures)
+select app, endpoint_id, %(now)s, url, failures
+  from unnest(%(app)s::text[], %(endpoint_id)s::text[], %(url)s::text[], %(failures)s::int[])
+       as new (app, endpoint_id, url, failures)
  order by app, endpoint_id
 on conflict (app, endpoint_id) do update
-   set failing_since = coalesce(known.failing_since, excluded.failing_since),
-       failures = least(known.failures::bigint + excluded.failures, 2147483647)
+   set failing_since = case known.failing_url when excluded.failing_url
+                       then known.failing_since else excluded.failing_since end,
+       failures = least(2147483647, excluded.failures
+                        + case known.failing_url when excluded.failing_url then known.failures else 0 end::bigint),
+       failing_url = excluded.failing_url
 returning app, endpoint_id, failing_since, failures
 """
 
@@ -109,7 +124,7 @@ insert into notifier.endpoint as known (app, endpoint_id, disabled_at, disabled_
 values (%(app)s, %(endpoint_id)s, %(now)s, %(url)s, %(reason)s)
 on conflict (app, endpoint_id) do update
    set disabled_at = excluded.disabled_at, disabled_url = excluded.disabled_url, reason = excluded.reason,
-       failing_since = null, failures = 0
+       failing_since = null, failing_url = null, failures = 0
  where known.disabled_url is distinct from excluded.disabled_url
 returning true
 """
@@ -157,7 +172,8 @@ class Deliveries:
     ) -> list[Delivery]:
         """Takes what is due for endpoints that are not disabled, so many for each at most, those due longest first.
 
-        What is taken is nobody else's until `lost_at`; then it is taken for lost, and due again.
+        What is taken is nobody else's until `lost_at`; then it is taken for lost, and due again. What the journal has
+        no event of any more (its partition was taken away) is parked.
         """
         parameters = _endpoints(room) | {
             "url": array_literal(endpoint.url for endpoint, _ in room.values()),
@@ -167,12 +183,19 @@ class Deliveries:
         }
         attempts = {DeliveryKey(*key): attempts for *key, attempts in self._run(_TAKE, parameters)}
         events = {event.id: event for event in journal.look_up(self._connection, [key.event_id for key in attempts])}
-        return [Delivery(key, events[key.event_id], number, lost_at) for key, number in attempts.items()]
+        if gone := [key for key in attempts if key.event_id not in events]:
+            self._run(_PARK, _keys(gone) | {"now": now})
+        return [
+            Delivery(key, events[key.event_id], number, lost_at)
+            for key, number in attempts.items()
+            if key.event_id in events
+        ]
 
-    def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
-        """These were taken and will not be tried: they are due again."""
-        if keys:
-            self._run(_GIVE_BACK, _keys(keys) | {"now": now})
+    def give_back(self, deliveries: Sequence[Delivery], *, now: datetime) -> None:
+        """These were taken and will not be tried: they are due again, unless they were taken again since, or resent."""
+        if deliveries:
+            lost_at = array_literal(delivery.lost_at for delivery in deliveries)
+            self._run(_GIVE_BACK, _keys([each.key for each in deliveries]) | {"lost_at": lost_at, "now": now})
 
     def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> dict[DeliveryKey, AttemptNumber]:
         """Puts attempts, and the new states of their deliveries, on record; how many attempts each has now.
@@ -203,14 +226,18 @@ class Deliveries:
         if endpoints:
             self._run(_TAKEN_BY, _endpoints(endpoints))
 
-    def failed_at(self, failures: Mapping[EndpointKey, int], *, now: datetime) -> list[Failing]:
-        """These endpoints have failed so often more; how they stand."""
+    def failed(self, failures: Mapping[EndpointKey, tuple[str, int]], *, now: datetime) -> list[Failing]:
+        """These endpoints have failed so often more, at these URLs; how they stand there."""
         if not failures:
             return []
-        parameters = _endpoints(failures) | {"failures": array_literal(failures.values()), "now": now}
+        parameters = _endpoints(failures) | {
+            "url": array_literal(url for url, _ in failures.values()),
+            "failures": array_literal(count for _, count in failures.values()),
+            "now": now,
+        }
         return [
             Failing(EndpointKey(app, endpoint_id), since, count)
-            for app, endpoint_id, since, count in self._run(_FAILED_AT, parameters)
+            for app, endpoint_id, since, count in self._run(_FAILED, parameters)
         ]
 
     def disable(self, endpoint: EndpointKey, *, url: str, reason: str, now: datetime) -> bool:

@@ -141,7 +141,7 @@ on conflict (app, endpoint_id, event_id) do update set {_AGAIN} where d.state <>
 
 _ENABLE: Final = """
 update notifier.endpoint
-   set disabled_at = null, disabled_url = null, reason = null, failing_since = null, failures = 0
+   set disabled_at = null, disabled_url = null, reason = null, failing_since = null, failing_url = null, failures = 0
  where app = %(app)s and endpoint_id = %(endpoint)s and disabled_url = %(url)s
 """
 
@@ -151,6 +151,26 @@ update notifier.delivery d set due_at = %(now)s
            select ctid from notifier.delivery
             where app = %(app)s and endpoint_id = %(endpoint)s and state = 'waiting' and due_at > %(later)s
             order by due_at limit %(limit)s for update skip locked))
+"""
+
+# Whoever enables the endpoint waits for who has found it disabled.
+_STAYS_DISABLED: Final = """
+select true from notifier.endpoint
+ where app = %(app)s and endpoint_id = %(endpoint)s and disabled_url = %(url)s for share
+"""
+
+# Of one state, in its index's order: others lock them in the same one.
+_DROP: Final = """
+with gone as materialized (
+    select app, endpoint_id, event_id
+      from notifier.delivery
+     where app = %(app)s and endpoint_id = %(endpoint)s and state = %(state)s
+     order by event_id limit %(limit)s for update),
+attempts as (
+    delete from notifier.attempt a using gone
+     where a.app = gone.app and a.endpoint_id = gone.endpoint_id and a.event_id = gone.event_id)
+delete from notifier.delivery d using gone
+ where d.app = gone.app and d.endpoint_id = gone.endpoint_id and d.event_id = gone.event_id
 """
 
 
@@ -241,6 +261,14 @@ class DeskRecords:
     def make_due(self, endpoint: EndpointId, *, now: datetime, limit: int) -> int:
         """Makes some of what waits longer than SOON for its next attempt due; how many."""
         return int(self._run(_MAKE_DUE, endpoint=endpoint, now=now, later=now + SOON, limit=limit).rowcount)
+
+    def stays_disabled(self, endpoint: EndpointId, *, url: str) -> bool:
+        """Whether the endpoint is disabled under this URL, and is kept so until the transaction ends."""
+        return bool(self._run(_STAYS_DISABLED, endpoint=endpoint, url=url).scalar())
+
+    def drop(self, endpoint: EndpointId, *, state: DeliveryState, limit: int) -> int:
+        """Removes some deliveries in this state, oldest events first, with their attempts; how many."""
+        return int(self._run(_DROP, endpoint=endpoint, state=state, limit=limit).rowcount)
 
     def _run(self, statement: str, **parameters: Any) -> Any:
         bound: Mapping[str, Any] = {"app": self._app, **parameters}

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from urllib3.util.connection import allowed_gai_family
 
-from notifier.domain.addresses import IpAddress, Reach, in_words
+from notifier.domain.addresses import NEVER, IpAddress, Reach, in_words
 
 LOOKUPS_MAX: Final = 128
 """Names that are looked up at the same time, per process: each of them may take as long as the DNS likes."""
@@ -31,6 +31,10 @@ class CallRefused(OSError):
 
 class AddressRefused(CallRefused):
     """The host has an address that may not be called."""
+
+
+class AddressNeverCalled(AddressRefused):
+    """The host has an address that no setting allows."""
 
 
 class PlainHttpRefused(CallRefused):
@@ -89,7 +93,8 @@ class Caller:
         """One address that may not be called is enough: who gives a name such an address has no good reason for it."""
         kind = self._reach.refusal(address)
         if kind is not None:
-            raise AddressRefused(f"{host} is at {in_words(kind)}")
+            refused = AddressNeverCalled if kind in NEVER else AddressRefused
+            raise refused(f"{host} is at {in_words(kind)}")
 
 
 def _connect_to_one(host: str, found: Sequence[Found], *, until_s: float) -> socket.socket:
@@ -159,7 +164,10 @@ class _Lookups:
             if len(self._asked) >= LOOKUPS_MAX:
                 raise NamesUnavailable("too many names are being looked up")
             answer: Future[Sequence[Found]] = Future()
-            threading.Thread(target=self._ask, args=(name, answer), name="look-up", daemon=True).start()
+            try:
+                threading.Thread(target=self._ask, args=(name, answer), name="look-up", daemon=True).start()
+            except RuntimeError:
+                raise NamesUnavailable("there is no thread to look a name up") from None
             self._asked[name] = answer
             return answer
 

@@ -131,7 +131,7 @@ def _signatures(message: Message, secrets: Sequence[str], *, at: datetime) -> st
 def _beginning(body: HTTPResponse) -> str:
     """How the answer's body begins. What is wrong with a body changes nothing: the status was the answer."""
     read = b""
-    with contextlib.suppress(HTTPError, OSError):
+    with contextlib.suppress(HTTPError, OSError, ValueError):  # ValueError: urllib3, of a chunk shorter than nothing
         read = body.read(ANSWER_BYTES_KEPT, decode_content=False)
         body.read(ANSWER_BYTES_MAX - len(read), decode_content=False)  # to its end: the connection is used again
     return read.decode("utf-8", "replace").replace("\x00", "�")  # PostgreSQL's text has no NUL

@@ -147,6 +147,7 @@ def receiving(
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # so many may connect at once; five, as is usual here, leaves others to their time-outs
 
     def __init__(self, receiver: Receiver, tls: ssl.SSLContext | None, bind: str, port: int) -> None:
         super().__init__((bind, port), _Handler)

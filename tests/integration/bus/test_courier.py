@@ -145,6 +145,15 @@ class TestHandingOver:
             Message(VERIFIER_STORE, RECEIPT_SUBMITTED, tuple(receipts)),
         ]
 
+    def test_what_was_recorded_first_goes_first_whatever_its_type(
+        self, bus: Bus, broker: Broker, courier_of: CourierOf
+    ) -> None:
+        submitted = bus.record(bus.draft(SUBMITTED))
+        tokens = bus.tokens(1)
+        assert TOKEN_ISSUED < SUBMITTED.TYPE
+        courier_of().hand_over()
+        assert [message.event_ids for message in broker.messages] == [tuple(submitted), tuple(tokens)]
+
     def test_what_is_handed_over_is_leased_and_counted(self, bus: Bus, courier_of: CourierOf) -> None:
         (event_id,) = bus.tokens(1)
         courier_of().hand_over()
@@ -192,8 +201,8 @@ class TestHandingOver:
         bus.set(event_ids[2:3], "handovers = 2")
         courier_of().hand_over()
         assert broker.messages == [
-            Message(VERIFIER, TOKEN_ISSUED, (event_ids[1],), alone=True),
             Message(VERIFIER, TOKEN_ISSUED, (event_ids[0], event_ids[2], event_ids[3])),
+            Message(VERIFIER, TOKEN_ISSUED, (event_ids[1],), alone=True),
         ]
 
     def test_what_is_parked_dead_or_waits_for_its_time_is_not_handed_over(

@@ -6,6 +6,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.support.receiver import Receiver, Reply, receiving
 
 GIVEN_UP: dict[str, Any] = {"retry_delays_s": [0.01]}
 REFUSED = Reply(503, body=b"[closed] for today")
+HOSTILE = Reply(503, body=b"\x1b[2Jnone\n  of your business")
 
 Run = Callable[..., str]
 
@@ -166,6 +168,11 @@ def test_a_replay_queues_what_was_not_taken_and_with_delivered_everything(
     )
 
 
+def test_a_replay_that_ends_before_it_begins_is_refused(notifier: Notifier, purser: Run) -> None:
+    refused = purser("webhooks", "replay", "backend", "--since", "1h", "--until", "2h", code=2)
+    assert "--until: it is before --since" in refused
+
+
 def test_a_test_says_what_came_back_and_fails_unless_it_was_taken(
     notifier: Notifier, purser: Run, receiver: Receiver
 ) -> None:
@@ -176,6 +183,8 @@ def test_a_test_says_what_came_back_and_fails_unless_it_was_taken(
     assert re.fullmatch(r"not taken: answered 503, in \d+ ms: \[closed\] for today\n", refused)
     trial = json.loads(purser("webhooks", "test", "backend", "--json", code=1))
     assert (trial["taken"], trial["status"], trial["answer"]) == (False, 503, "[closed] for today")
+    receiver.reply_next(HOSTILE)
+    assert purser("webhooks", "test", "backend", code=1).endswith(": \\x1b[2Jnone\\n  of your business\n")
 
 
 def test_an_endpoint_is_disabled_and_enabled_by_the_operator(
@@ -203,6 +212,40 @@ def test_what_is_queued_for_a_disabled_endpoint_is_said_to_wait(
     assert "disabled, so what is for it waits: backend" in capsys.readouterr().err
 
 
+def test_an_endpoint_is_retired_and_all_is_well_then(
+    notifier: Notifier, purser: Run, receiver: Receiver, apps_file: Path
+) -> None:
+    notifier.tell(CREDITED, CREDITED)
+    kept = endpoint(receiver.url, id="kept", **GIVEN_UP)
+    refused = purser("webhooks", "drop", "backend", "--yes", code=1)
+    assert "disable it first (purser webhooks disable backend)" in refused
+    apps_file.write_text(apps_text(kept), encoding="utf-8")
+    purser("webhooks", "endpoints", code=1)
+    assert purser("webhooks", "drop", "backend", "--yes") == "2 dropped\n"
+    purser("webhooks", "endpoints")
+    assert "there are: kept" in purser("webhooks", "drop", "nobody", "--yes", code=1)
+
+
+def test_what_was_given_up_is_acknowledged_of_an_endpoint_that_is_told(
+    notifier: Notifier, purser: Run, receiver: Receiver
+) -> None:
+    receiver.reply_next(REFUSED, REFUSED)
+    told(notifier, "exhausted")
+    told(notifier, "delivered")
+    purser("webhooks", "endpoints", code=1)
+    drop = ("webhooks", "drop", "backend", "--state", "exhausted", "--state", "parked", "--yes")
+    assert json.loads(purser(*drop, "--json")) == {"dropped": 1}
+    purser("webhooks", "endpoints")
+
+
+def test_nothing_is_dropped_without_a_yes(notifier: Notifier, purser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    notifier.tell(CREDITED)
+    purser("webhooks", "disable", "backend", "--reason", "it goes")
+    monkeypatch.setattr("sys.stdin", StringIO("n\n"))
+    purser("webhooks", "drop", "backend", code=130)
+    assert notifier.states() == {("backend", "waiting"): 1}
+
+
 def test_a_new_secret_is_one_that_the_standards_library_signs_with(purser: Run) -> None:
     first, second = purser("webhooks", "secret").strip(), json.loads(purser("webhooks", "secret", "--json"))["secret"]
     assert first != second
@@ -223,6 +266,28 @@ def test_the_timeline_shows_the_webhooks_that_were_not_taken(
     assert still_to[0] == ""
     assert still_to[1].startswith("webhook backend (exhausted, 2 attempts: not taken in 2 attempts")
     assert still_to[2] == "webhook backend (waiting, 0 attempts)"
+    (taken,) = [line["says"] for line in lines if line["type"] == "webhook.delivered"]
+    assert taken == "backend, attempt 1"
+    (given_up,) = [line["says"] for line in lines if line["type"] == "webhook.exhausted"]
+    assert given_up.startswith("backend: not taken in 2 attempts")
+
+
+def test_the_timeline_says_what_has_to_happen_before_a_webhook_is_tried_again(
+    notifier: Notifier, purser: Run, apps_file: Path
+) -> None:
+    def still_to() -> str:
+        (line,) = json.loads(purser("timeline", "pur_1", "--json"))
+        return str(line["still_to"])
+
+    notifier.tell(CREDITED)
+    notifier.rows("update notifier.delivery set attempts = 3")
+    assert re.fullmatch(r"webhook backend \(waiting, 3 attempts, again at .*\)", still_to())
+    purser("webhooks", "disable", "backend", "--reason", "it moves")
+    assert still_to() == "webhook backend (waiting, 3 attempts, when endpoint backend is enabled)"
+    apps_file.write_text(apps_text(), encoding="utf-8")
+    assert still_to() == "webhook backend (waiting, 3 attempts, when endpoint backend is in the apps file again)"
+    apps_file.unlink()
+    assert "again at" in still_to()
 
 
 class TestDoctor:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from gateway.store.waiting import READERS_OF_ONE_FEED_MAX
 from shared.apps import load_apps
 from shared.clock import SystemClock
 from shared.events import PurchaseRejected, WalletCredited
@@ -251,7 +252,8 @@ def test_when_the_time_is_up_the_list_is_empty_and_goes_on_where_it_was(gateway:
 def test_beyond_the_seats_the_answer_comes_at_once_and_purchases_keep_theirs(
     gateway: Gateway, elsewhere: ThreadPoolExecutor, user: str, waits: Waits
 ) -> None:
-    waiting = [waits(user) for _ in range(READERS_SEATS)]
+    users = [f"{user} {number}" for number in range(READERS_SEATS)]
+    waiting = [waits(each) for each in users]
     assert seconds(lambda: read(gateway, user, wait=30)) < 15
     purchase = PurchaseId((gateway.submit("31337", user_id=user).json or {})["id"])
     shown = elsewhere.submit(ask, gateway, f"/v1/purchases/{purchase}", wait=30)
@@ -260,9 +262,23 @@ def test_beyond_the_seats_the_answer_comes_at_once_and_purchases_keep_theirs(
     assert not any(each.done() for each in waiting)
     assert not shown.done()
     gateway.tell(purchase, PurchaseRejected(purchase, "apple", TransactionId("31337"), "wrong_app", "another app's"))
-    gateway.announce(credit(), user_id=user)
+    for each in users:
+        gateway.announce(credit(), user_id=each)
     assert shown.result(timeout=20)[1]["status"] == "rejected"
     assert all(each.result(timeout=20)["events"] for each in waiting)
+
+
+def test_one_user_does_not_take_all_the_seats(gateway: Gateway, user: str, waits: Waits) -> None:
+    mine = [waits(user) for _ in range(READERS_OF_ONE_FEED_MAX)]
+    assert seconds(lambda: read(gateway, user, wait=30)) < 15
+    another = waits(f"{user} as well")
+    assert not any(each.done() for each in mine)
+    gateway.announce(credit(), user_id=user)
+    gateway.announce(credit(), user_id=f"{user} as well")
+    assert all(each.result(timeout=20)["events"] for each in [*mine, another])
+    again = waits(user, after="latest")  # the seats are free again
+    gateway.announce(credit(2), user_id=user)
+    assert again.result(timeout=20)["events"]
 
 
 def test_when_the_room_closes_everybody_is_answered(

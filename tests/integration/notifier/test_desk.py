@@ -9,16 +9,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from notifier.app import Desk, settling, undelivered, webhook_poster
 from notifier.domain.deliveries import Answer, Delivery
 from notifier.domain.desk import DeliveryView, EndpointView, Replayed
 from notifier.domain.endpoints import EndpointKey
 from notifier.handlers import desk as use_cases
-from notifier.handlers.desk import DeliveryUnknown, EndpointUnknown
+from notifier.handlers.desk import DeliveryUnknown, DroppedState, DropRefused, EndpointUnknown
 from notifier.handlers.sending import Attempted
 from notifier.settings import PostingSettings
 from notifier.store.deliveries import Deliveries
+from notifier.store.desk import DeskRecords
 from shared.apps import EndpointId, parse_apps
 from shared.clock import SystemClock
 from shared.database import transact
@@ -368,7 +370,9 @@ class TestSwitching:
             (untried,) = notifier.tell(credited(2))
             assert sender.send_due() == 0
         assert len(receiver.received) == 1
-        notifier.rows("update notifier.endpoint set failing_since = now(), failures = 1")  # one that was under way
+        notifier.rows(  # one that was under way
+            "update notifier.endpoint set failing_since = now(), failing_url = 'http://late.example', failures = 1"
+        )
         enabled = desk.enable(GAME, BACKEND, actor="server:ops")
         assert (enabled.state, enabled.failures, enabled.failing_since) == ("on", 0, None)
         with notifier.sending():
@@ -397,6 +401,103 @@ class TestSwitching:
             desk.enable(GAME, nobody, actor="operator")
         with pytest.raises(EndpointUnknown):
             desk.test(AppId("other"), BACKEND)
+
+
+def dropped(notifier: Notifier, id: EndpointId = BACKEND, *states: DroppedState) -> int:
+    return desk_of(notifier).drop(GAME, id, states=states or ("waiting", "exhausted", "parked"), actor="operator")
+
+
+class TestDropping:
+    def test_what_waits_for_an_endpoint_that_is_retired_is_dropped_and_nothing_is_left_of_it(
+        self, notifier: Notifier, receiver: Receiver
+    ) -> None:
+        receiver.reply_next(FAILING)
+        with notifier.sending():
+            (tried,) = notifier.tell(CREDITED)
+            notifier.attempted(tried, 1)
+        notifier.tell(CREDITED)
+        notifier.apps = apps_with()
+        assert dropped(notifier) == 2
+        assert notifier.states() == {}
+        assert notifier.attempts(tried) == []
+
+    def test_only_what_stands_as_was_named_is_dropped_and_only_of_that_endpoint(
+        self, notifier: Notifier, receiver: Receiver
+    ) -> None:
+        notifier.apps = apps_with(endpoint(receiver.url), endpoint(receiver.url, id="analytics"))
+        events = notifier.tell(*[CREDITED] * 4)
+        for event_id, state in zip(events, ("exhausted", "parked", "delivered"), strict=False):
+            notifier.rows(
+                "update notifier.delivery set state = %(state)s, due_at = null, settled_at = now()"
+                " where event_id = %(event)s::uuid",
+                state=state,
+                event=str(event_id),
+            )
+        assert dropped(notifier, BACKEND, "exhausted") == 1
+        desk_of(notifier).disable(GAME, BACKEND, reason="it goes", actor="operator")
+        assert dropped(notifier) == 2
+        assert notifier.states() == {("backend", "delivered"): 1} | {
+            ("analytics", state): 1 for state in ("exhausted", "parked", "delivered", "waiting")
+        }
+
+    def test_what_waits_for_an_endpoint_that_is_told_is_not_dropped_nor_anything_else_with_it(
+        self, notifier: Notifier, receiver: Receiver
+    ) -> None:
+        gone, _ = notifier.tell(CREDITED, CREDITED)
+        notifier.rows(
+            "update notifier.delivery set state = 'parked', due_at = null, settled_at = now()"
+            " where event_id = %(event)s::uuid",
+            event=str(gone),
+        )
+        with pytest.raises(DropRefused, match="purser webhooks disable backend"):
+            dropped(notifier, BACKEND, "parked", "waiting")
+        assert notifier.states() == {("backend", "parked"): 1, ("backend", "waiting"): 1}
+        desk_of(notifier).disable(GAME, BACKEND, reason="it goes", actor="operator")
+        notifier.apps = apps_with(endpoint(receiver.url + "/new"))  # which is another chance
+        with pytest.raises(DropRefused):
+            dropped(notifier)
+
+    def test_who_enables_the_endpoint_waits_until_what_is_being_dropped_is_dropped(self, notifier: Notifier) -> None:
+        notifier.tell(CREDITED)
+        desk_of(notifier).disable(GAME, BACKEND, reason="it goes", actor="operator")
+        with notifier.engine.begin() as connection:
+            dropped_now = use_cases.drop_some(
+                records=DeskRecords(connection, GAME),
+                apps=notifier.apps,
+                app=GAME,
+                endpoint=BACKEND,
+                state="waiting",
+                limit=1,
+            )
+            assert dropped_now == 1
+            with notifier.owner.begin() as other:
+                other.exec_driver_sql("set local lock_timeout = '50ms'")
+                url = next(iter(notifier.apps)).webhooks[0].url
+                with pytest.raises(OperationalError, match="lock timeout"):
+                    DeskRecords(other, GAME).enable(BACKEND, url=url)
+
+    def test_what_is_more_than_one_transaction_drops_is_dropped_whole(
+        self, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        notifier.tell(*[CREDITED] * 5)
+        notifier.apps = apps_with()
+        monkeypatch.setattr(use_cases, "AT_ONCE_MAX", 2)
+        assert dropped(notifier) == 5
+        assert notifier.states() == {}
+
+    def test_what_was_dropped_can_be_replayed(self, notifier: Notifier, receiver: Receiver) -> None:
+        (told,) = notifier.tell(CREDITED)
+        desk_of(notifier).disable(GAME, BACKEND, reason="it goes", actor="operator")
+        assert dropped(notifier) == 1
+        assert replayed(notifier).queued == 1
+        desk_of(notifier).enable(GAME, BACKEND, actor="operator")
+        with notifier.sending():
+            notifier.settled("delivered", 1)
+        assert [each.id for each in receiver.received] == [str(told)]
+
+    def test_an_endpoint_that_nothing_is_known_of_has_nothing_to_drop(self, notifier: Notifier) -> None:
+        with pytest.raises(EndpointUnknown):
+            dropped(notifier, EndpointId("nobody"))
 
 
 class TestTrying:

@@ -110,6 +110,11 @@ def test_a_stretch_of_a_replay_looks_at_its_events_alone(filled: Connection) -> 
     assert stretch(DeskRecords(filled, GAME)).looked_at == 1000
 
 
+def test_what_is_dropped_is_found_by_its_state(filled: Connection) -> None:
+    ran = looked_at(filled, lambda records: records.drop(BACKEND, state="exhausted", limit=5))
+    assert ran <= 40  # each of them is looked up by its key too, and its attempts
+
+
 def test_what_waits_for_its_next_attempt_is_found_by_its_time(filled: Connection) -> None:
     now = SystemClock().now() - timedelta(hours=1)
     assert looked_at(filled, lambda records: records.make_due(BACKEND, now=now, limit=5)) <= 10

@@ -404,14 +404,26 @@ class TestSettings:
         assert listener.was_called()
 
     @pytest.mark.parametrize(
-        "listed", ["10.0.0.0/33", "10.0.0.1/8", "backend.example", "10.0.0.0/8 fd00::/8", "hidden"]
+        ("listed", "said"),
+        [
+            ("10.0.0.0/33", "10.0.0.0 is followed by no prefix length that it may have"),
+            ("fd00::/8, 10.20.0.5/16", "10.20.0.5/16 has host bits set: its network is 10.20.0.0/16"),
+            ("fd00::1/8", "fd00::1/8 has host bits set: its network is fd00::/8"),
+            ("10.0.0.0/8, backend.example", "item 2 is no network"),
+            ("10.0.0.0/8 fd00::/8", "10.0.0.0 is followed by no prefix length that it may have"),
+            ("10.0.0.0/hidden", "10.0.0.0 is followed by no prefix length that it may have"),
+            ("hidden", "item 1 is no network"),
+        ],
     )
-    def test_what_is_no_network_is_refused_with_a_sentence(self, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_no_network_is_refused_with_a_sentence_that_names_it(
+        self, listed: str, said: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("PURSER_WEBHOOK_ALLOWED_NETWORKS", listed)
         settings, (problem,) = examine(PostingSettings)
         assert settings is None
-        assert problem.startswith("PURSER_WEBHOOK_ALLOWED_NETWORKS: ")
-        assert "comma list of networks such as 10.0.0.0/8" in problem
+        assert problem.startswith(
+            f"PURSER_WEBHOOK_ALLOWED_NETWORKS: {said}; wanted is a comma list of networks such as"
+        )
         assert "hidden" not in problem
 
     def test_the_process_starts_with_what_is_allowed_and_with_nothing_else(

@@ -22,6 +22,7 @@ from shared.database import transact
 from shared.events import UnreadEvent, WebhookDelivered, WebhookEndpointDisabled, WebhookExhausted
 from shared.ids import AppId, EventId
 from tests.support.notifier import CREDITED, Notifier, apps_with, credited, endpoint
+from tests.support.stack import wait_until
 
 T = TypeVar("T")
 
@@ -145,9 +146,26 @@ class TestTaking:
         told = tell(record, 2)
         back, settled = record.take()
         record.settle(said(settled, 200, Verdict("delivered")))
-        record.on(lambda deliveries: deliveries.give_back([back.key, settled.key], now=record.now))
+        record.on(lambda deliveries: deliveries.give_back([back, settled], now=record.now))
         assert [each.key for each in record.take()] == [back.key]
         assert len(told) == 2
+
+    def test_what_somebody_else_has_taken_since_is_not_given_back(self, record: Record) -> None:
+        tell(record)
+        lost = record.take()
+        (others,) = record.take(after=LEASE)
+        record.on(lambda deliveries: deliveries.give_back(lost, now=record.now))
+        assert record.notifier.delivery(others.key.event_id)["due_at"] == others.lost_at
+
+    def test_what_the_journal_has_no_event_of_any_more_is_parked_and_the_others_are_taken(self, record: Record) -> None:
+        gone, there = tell(record, 2)
+        with record.notifier.owner.begin() as connection:  # as when its partition is taken away
+            connection.exec_driver_sql("set local session_replication_role = replica")
+            connection.exec_driver_sql("delete from journal.event where id = %(id)s", {"id": gone})
+        assert taken_of(record.take()) == {there}
+        row = record.notifier.delivery(gone)
+        assert (row["state"], row["due_at"], row["settled_at"]) == ("parked", None, record.now)
+        assert row["last_error"] == "its event is not in the journal any more"
 
 
 def key(event_id: EventId, of: EndpointKey = BACKEND) -> tuple[AppId, EndpointId, EventId]:
@@ -202,7 +220,7 @@ class TestSettling:
         assert record.settle(said(second, 200, Verdict("delivered"))) == {}
         assert len(record.notifier.attempts(told)) == 1
 
-    def test_two_that_settle_the_same_many_in_other_orders_do_not_wait_in_a_circle(self, record: Record) -> None:
+    def test_two_that_settle_the_same_many_at_once_settle_each_once(self, record: Record) -> None:
         tell(record, 50)
         taken = record.take(backend=50)
         settlements = [said(each, 200, Verdict("delivered")) for each in taken]
@@ -222,9 +240,17 @@ class TestSettling:
         assert record.notifier.delivery(told)["last_error"] == text
 
 
+HERE = "https://here.example.com/hooks"
+
+
+def waits_for_a_lock(record: Record) -> bool:
+    waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    return bool(record.notifier.rows(waiting))
+
+
 class TestHowEndpointsDo:
-    def failed(self, record: Record, failures: int = 1, *, at: datetime) -> tuple[datetime, int]:
-        (failing,) = record.on(lambda deliveries: deliveries.failed_at({BACKEND: failures}, now=at))
+    def failed(self, record: Record, failures: int = 1, *, at: datetime, url: str = HERE) -> tuple[datetime, int]:
+        (failing,) = record.on(lambda deliveries: deliveries.failed({BACKEND: (url, failures)}, now=at))
         assert failing.key == BACKEND
         return failing.since, failing.failures
 
@@ -234,6 +260,24 @@ class TestHowEndpointsDo:
         assert self.failed(record, 2, at=now + DAY) == (now, 5)
         record.on(lambda deliveries: deliveries.taken_by({BACKEND, ANALYTICS}))
         assert self.failed(record, at=now + 2 * DAY) == (now + 2 * DAY, 1)
+
+    def test_failures_at_another_url_are_not_added_to_those_at_the_one_before(self, record: Record) -> None:
+        now = record.now
+        self.failed(record, 50, at=now)
+        assert self.failed(record, at=now + 6 * DAY, url=f"{HERE}/moved") == (now + 6 * DAY, 1)
+        assert self.failed(record, at=now + 7 * DAY, url=f"{HERE}/moved") == (now + 6 * DAY, 2)
+
+    def test_what_is_taken_while_another_failure_is_written_down_ends_them_all(self, record: Record) -> None:
+        self.failed(record, 3, at=record.now)
+        with ThreadPoolExecutor(1) as pool:
+            with record.notifier.engine.begin() as connection:
+                Deliveries(connection).failed({BACKEND: (HERE, 1)}, now=record.now)
+                taken = pool.submit(record.on, lambda deliveries: deliveries.taken_by({BACKEND}))
+                wait_until(lambda: waits_for_a_lock(record), what="the other transaction waiting")
+            taken.result(10)
+        known = record.notifier.known()
+        assert known is not None
+        assert (known["failing_since"], known["failures"]) == (None, 0)
 
     def test_no_number_of_failures_is_too_many(self, record: Record) -> None:
         now = record.now

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from notifier import sending
+from notifier.handlers import sending as handlers_sending
 from tests.support.notifier import CREDITED, SECRET, Notifier, apps_with, endpoint
 from tests.support.receiver import Receiver, Reply
 
@@ -18,7 +20,7 @@ RECORDS = ("select * from notifier.delivery", "select * from notifier.attempt", 
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """All that is logged, at whatever level, by whomever."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
@@ -26,15 +28,13 @@ def written() -> Iterator[io.StringIO]:
     level = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    before = structlog.get_config()
-    structlog.configure(
+    ours = structlog.wrap_logger(
+        structlog.WriteLogger(text),
         processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.WriteLoggerFactory(text),
-        cache_logger_on_first_use=False,
     )
+    for module in (sending, handlers_sending):  # as they are, and not by configuration: a logger that was used keeps it
+        monkeypatch.setattr(module, "log", ours)
     yield text
-    structlog.configure(**before)
     root.removeHandler(handler)
     root.setLevel(level)
 

@@ -25,8 +25,9 @@ from tests.support.receiver import Receiver, Reply, receiving
 GAME = AppId("game")
 HANG_S = 4.0
 """What a call that hangs takes."""
-UNDISTURBED_S = 1.0
-"""At most so long from recorded to received, for 99 of 100: far less than one call that hangs."""
+UNDISTURBED_S = HANG_S / 2
+"""At most so long from recorded to received, for 99 of 100, on a busy machine: not even one call that hangs was waited
+for."""
 HOUR_S = 3600.0
 LOAD = 200
 PROMPT = ("prompt", "prompter")
@@ -159,7 +160,7 @@ def _compare(
                 f" alone {without[LOAD // 2] * 1e3:.0f}/{p99(without) * 1e3:.0f} ms,"
                 f" beside {len(TROUBLED)} in trouble {with_them[LOAD // 2] * 1e3:.0f}/{p99(with_them) * 1e3:.0f} ms"
             )
-        assert p99(with_them) < UNDISTURBED_S < HANG_S / 2
+        assert p99(with_them) < UNDISTURBED_S
 
 
 def _attempts(notifier: Notifier, name: str) -> int:
@@ -197,17 +198,22 @@ class TestFiveDays:
 
     @pytest.fixture
     def given_up(self, notifier: Notifier, receiver: Receiver) -> list[EventId]:
-        """What it was to be told, until it was disabled and a day longer."""
+        """What it was to be told, every six hours, until it was disabled and a day longer."""
         receiver.reply_usually(Reply(status=500))
-        told: list[EventId] = []
+        told = notifier.tell(credited())
         with notifier.sending():
-            for quarter_day in range(24):
-                attempts, disabled = _attempts(notifier, "backend"), bool(notifier.events(WebhookEndpointDisabled))
-                assert disabled == (quarter_day > 20), "it is disabled after five days and not before"
-                told += notifier.tell(credited(quarter_day + 1))
-                if not disabled:
-                    notifier.wait(partial(_is_tried_again, notifier, "backend", attempts), what="another attempt")
+            notifier.attempted(told[0], 1)
+            for version in range(2, 21):
+                attempts = _attempts(notifier, "backend")
                 notifier.clock.advance(6 * HOUR_S)
+                told += notifier.tell(credited(version))
+                notifier.wait(partial(_is_tried_again, notifier, "backend", attempts), what="another attempt")
+            assert notifier.events(WebhookEndpointDisabled) == [], "after less than five days"
+            notifier.clock.advance(6 * HOUR_S)
+            notifier.wait(lambda: bool(notifier.events(WebhookEndpointDisabled)), what="its being disabled")
+            for version in range(21, 25):
+                notifier.clock.advance(6 * HOUR_S)
+                told += notifier.tell(credited(version))
         return told
 
     def test_is_disabled_and_that_is_told_once(

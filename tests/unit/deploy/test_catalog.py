@@ -75,3 +75,18 @@ def test_programs_are_told_the_same(capsys: pytest.CaptureFixture[str]) -> None:
         "season": "90 days",
         "life": "for ever",
     }
+
+
+def test_a_webhook_that_no_process_would_start_with_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "apps.toml"
+    file.write_text(
+        '[[apps]]\nid = "game"\nname = "Game"\n[apps.apple]\nbundle_id = "com.example.game"\n'
+        '[[apps.webhooks]]\nid = "backend"\nurl = "https://api.example.com/hooks"\nsecret = "whsec_short"\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PURSER_APPS_FILE", str(file))
+    with pytest.raises(SystemExit, match="2"):
+        cli.run(["catalog", "check"])
+    assert f"{file}: app 'game': webhook 'backend': secret has to be" in capsys.readouterr().err

@@ -49,6 +49,13 @@ def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.splitlines()[1].split(maxsplit=1) == ["al[/i]ce", "[red]: see [apps.apple]"]
 
 
+def test_what_would_work_the_terminal_is_escaped_and_a_row_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """How a receiver's answer began is shown to operators."""
+    show([Row(EVENT_ID, "\x1b[2J\r\n<html>\x9b1m\u202e é")], COLUMNS, as_json=False, empty="")
+    _header, row = capsys.readouterr().out.splitlines()
+    assert row.rstrip().endswith(r"\x1b[2J\r\n<html>\x9b1m\u202e é")
+
+
 @pytest.mark.parametrize(
     ("said", "moment"),
     [

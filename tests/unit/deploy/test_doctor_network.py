@@ -164,6 +164,18 @@ def test_a_backend_at_an_address_that_is_not_called_fails_and_is_not_connected_t
     assert "hidden" not in refused.found
 
 
+def test_for_a_backend_at_a_metadata_address_the_remedy_is_no_setting() -> None:
+    refused = endpoint("https://169.254.169.254/latest", production=True)
+    assert (refused.outcome, "a metadata address" in refused.found) == ("failed", True)
+    assert "no setting allows such an address" in (refused.remedy or "")
+    assert "PURSER_" not in (refused.remedy or "")
+
+
+def test_a_backend_that_would_be_called_without_tls_is_told_to_use_it() -> None:
+    refused = endpoint("http://127.0.0.1:1/hooks", production=True)
+    assert (refused.outcome, refused.remedy) == ("failed", "let its url begin with https://")
+
+
 def test_a_name_that_does_not_resolve_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

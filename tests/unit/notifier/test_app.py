@@ -84,7 +84,7 @@ def test_production_takes_https_and_a_secret_of_ones_own(apps_file: Path, monkey
 
 @pytest.mark.parametrize(
     ("secret", "sentence"),
-    [(EXAMPLE_SECRET, "webhook 'backend' is the example's"), ("whsec_short", "a secret has to be whsec_")],
+    [(EXAMPLE_SECRET, "webhook 'backend' is the example's"), ("whsec_short", "secret has to be whsec_")],
 )
 def test_a_previous_secret_is_held_to_the_same(
     apps_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], secret: str, sentence: str

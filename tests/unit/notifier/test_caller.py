@@ -208,6 +208,19 @@ class TestLookingUp:
         hanging.answers.set()
         wait_until(lambda: _connects(to), within_s=5, what="another name can be looked up")
 
+    def test_where_the_system_has_no_more_threads_no_name_is_looked_up_for_now(
+        self, monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+    ) -> None:
+        def refuse(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        to = Caller(LAPTOP, look_up=at("127.0.0.1"))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(NamesUnavailable):
+                connect(to, port_of(listener))
+        connect(to, port_of(listener))
+
     def test_what_a_look_up_raises_reaches_who_asked_and_who_asks_next_asks_anew(self, listener: socket.socket) -> None:
         troubles = [socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")]
 

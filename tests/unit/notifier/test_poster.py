@@ -329,6 +329,7 @@ class TestHostileAnswers:
             HEAD + b"Content-Length: -1\r\n\r\n",
             HEAD + b"Content-Length: \xb2\r\n\r\n",
             HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n",
             HEAD + b"Transfer-Encoding: chunked\r\n\r\nno\r\n",
             HEAD + b"Set-Cookie: \xff=\xfe; expires=never; max-age=x; domain=\r\n\r\n",
             HEAD + b"Content-Type: text/html; charset=no-such; boundary\r\n\r\n",

@@ -42,7 +42,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.due: dict[EndpointKey, list[Delivery]] = {}
-        self.given_back: list[DeliveryKey] = []
+        self.given_back: list[Delivery] = []
         self.leases_s: set[float] = set()
         self.away = 0
         self._ids = seeded_ids(1, clock=ManualClock(NOW))
@@ -70,10 +70,13 @@ class Queue:
             del due[:size]
         return taken
 
-    def give_back(self, keys: Sequence[DeliveryKey], *, now: datetime) -> None:
+    def give_back(self, deliveries: Sequence[Delivery], *, now: datetime) -> None:
         if self.away:
             raise DatabaseUnavailable("away")
-        self.given_back += keys
+        self.given_back += deliveries
+
+    def given_back_ids(self) -> list[EventId]:
+        return [delivery.key.event_id for delivery in self.given_back]
 
 
 class Callee:
@@ -224,20 +227,30 @@ class TestBoundedWork:
                 bench.sender.send_due()
             assert bench.callee.posts(SLOW) == posts + probe
 
-    def test_what_has_waited_too_long_for_its_turn_is_left_to_its_lease(self, bench_of: BenchOf) -> None:
+    def test_what_has_waited_too_long_for_its_turn_is_given_back(self, bench_of: BenchOf) -> None:
         one = webhook("one", calls_at_once=1)
         bench = bench_of(one)
         bench.callee.hangs.add("one")
-        bench.queue.add(one, sending.TAKEN_AHEAD)
+        _, *missed = bench.queue.add(one, sending.TAKEN_AHEAD)
         assert bench.sender.send_due() == sending.TAKEN_AHEAD
         wait_until(lambda: bench.callee.posts(one) == 1, what="a call")
         bench.clock.advance(sending.TURN_WITHIN_S + 0.1)
         bench.callee.end()
-        bench.send_until(lambda: bench.settled_for(one) == 1, what="its end")
+        bench.send_until(lambda: bench.queue.given_back_ids() == missed, what="the others given back")
+        assert bench.settled_for(one) == 1
         (later,) = bench.queue.add(one, 1)
         bench.send_until(lambda: bench.settled_for(one) == 2, what="the next one")
         assert bench.callee.posted[-1] == ("one", str(later))
         assert bench.callee.posts(one) == 2
+
+    def test_after_gone_nothing_more_is_sent_of_what_was_taken_ahead(self, bench_of: BenchOf) -> None:
+        one = webhook("one", calls_at_once=1)
+        bench = bench_of(one)
+        bench.callee.answers["one"] = lambda: Answer(at=NOW, duration_ms=1, status=410)
+        _, *others = bench.queue.add(one, sending.TAKEN_AHEAD)
+        assert bench.sender.send_due() == sending.TAKEN_AHEAD
+        bench.send_until(lambda: bench.queue.given_back_ids() == others, what="the others given back")
+        assert bench.callee.posts(one) == 1
 
     def test_a_lease_is_longer_than_turn_call_and_settling_together(self, bench_of: BenchOf) -> None:
         bench = bench_of(QUICK)
@@ -269,6 +282,20 @@ class TestWhatGoesWrong:
         bench.queue.add(QUICK, 20)
         bench.send_until(lambda: bench.settled_for(QUICK) == 20, what="the others settled")
 
+    def test_where_the_system_has_no_more_threads_what_is_due_waits_for_one(
+        self, bench_of: BenchOf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        bench = bench_of(QUICK)
+        bench.queue.add(QUICK, 3)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            assert bench.sender.send_due() == 3
+        assert bench.callee.posts(QUICK) == 0
+        bench.send_until(lambda: bench.settled_for(QUICK) == 3, what="all settled")
+
     def test_a_database_that_is_away_is_waited_for(self, bench_of: BenchOf, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sending, "AWAY_S", 0.01)
         bench = bench_of(QUICK)
@@ -293,20 +320,18 @@ class TestClosing:
         bench.sender.send_due()
         wait_until(lambda: bench.callee.posts(one) == 1, what="a call")
         bench.sender.close(within_s=0)
-        assert [key.event_id for key in bench.queue.given_back] == others
+        assert bench.queue.given_back_ids() == others
         assert bench.callee.posted == [("one", str(first))]
 
-    def test_what_has_missed_its_turn_is_not_given_back_since_somebody_else_may_have_it(
-        self, bench_of: BenchOf
-    ) -> None:
+    def test_what_has_missed_its_turn_is_given_back_too(self, bench_of: BenchOf) -> None:
         one = webhook("one", calls_at_once=1)
         bench = bench_of(one)
         bench.callee.hangs.add("one")
-        bench.queue.add(one, 4)
+        _, *others = bench.queue.add(one, 4)
         bench.sender.send_due()
         bench.clock.advance(sending.TURN_WITHIN_S + 0.1)
         bench.sender.close(within_s=0)
-        assert bench.queue.given_back == []
+        assert bench.queue.given_back_ids() == others
 
     def test_it_ends_all_the_same_when_the_database_is_away(self, bench_of: BenchOf) -> None:
         bench = bench_of(QUICK)

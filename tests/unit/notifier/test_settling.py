@@ -92,7 +92,8 @@ class Book:
     before: dict[EndpointKey, Failing] = field(default_factory=dict)
     settlements: list[Settlement] = field(default_factory=list)
     taken: set[EndpointKey] = field(default_factory=set)
-    failed: Counter[EndpointKey] = field(default_factory=Counter)
+    failures: Counter[EndpointKey] = field(default_factory=Counter)
+    urls: dict[EndpointKey, str] = field(default_factory=dict)
     disabled: dict[EndpointKey, tuple[str, str]] = field(default_factory=dict)
 
     def add(self, wanted: Mapping[DeliveryKey, str], *, now: datetime) -> None:
@@ -107,10 +108,11 @@ class Book:
     def taken_by(self, endpoints: AbstractSet[EndpointKey]) -> None:
         self.taken |= endpoints
 
-    def failed_at(self, failures: Mapping[EndpointKey, int], *, now: datetime) -> Sequence[Failing]:
-        self.failed.update(failures)
+    def failed(self, failures: Mapping[EndpointKey, tuple[str, int]], *, now: datetime) -> Sequence[Failing]:
+        self.failures.update({key: count for key, (_, count) in failures.items()})
+        self.urls.update({key: url for key, (url, _) in failures.items()})
         news = [self.before.get(key, Failing(key, since=now, failures=0)) for key in failures]
-        return [replace(each, failures=each.failures + failures[each.key]) for each in news]
+        return [replace(each, failures=each.failures + failures[each.key][1]) for each in news]
 
     def disable(self, endpoint: EndpointKey, *, url: str, reason: str, now: datetime) -> bool:
         if self.disabled.get(endpoint, ("",))[0] == url:
@@ -206,7 +208,7 @@ class TestOnRecord:
             ("parked", "too large", None)
         ] * 2
         assert drafts == []
-        assert (book.taken, book.failed) == (set(), Counter())
+        assert (book.taken, book.failures) == (set(), Counter())
 
     def test_nothing_at_all_is_no_trouble(self, book: Book) -> None:
         assert book.settled() == []
@@ -236,20 +238,21 @@ class TestInTheJournal:
         book.elsewhere.add(theirs.delivery.key)
         (draft,) = book.settled(mine, theirs)
         assert draft.causation_id == mine.delivery.event.id
-        assert (book.taken, book.failed, book.disabled) == ({key_of(BACKEND)}, Counter(), {})
+        assert (book.taken, book.failures, book.disabled) == ({key_of(BACKEND)}, Counter(), {})
 
 
 class TestEndpoints:
     def test_a_batch_of_several_says_of_each_how_it_does(self, book: Book) -> None:
         book.settled(attempted(TAKEN), attempted(BROKEN, ANALYTICS), attempted(None, ANALYTICS), attempted(TAKEN))
         assert book.taken == {key_of(BACKEND)}
-        assert book.failed == {key_of(ANALYTICS): 2}
+        assert book.failures == {key_of(ANALYTICS): 2}
+        assert book.urls == {key_of(ANALYTICS): ANALYTICS.url}
         assert book.disabled == {}
 
     def test_one_that_both_takes_and_fails_in_a_batch_is_not_failing(self, book: Book) -> None:
         book.fails_since(BACKEND, ago=timedelta(days=6), failures=1_000)
         drafts = book.settled(attempted(BROKEN), attempted(TAKEN), attempted(None))
-        assert (book.taken, book.failed, book.disabled) == ({key_of(BACKEND)}, Counter(), {})
+        assert (book.taken, book.failures, book.disabled) == ({key_of(BACKEND)}, Counter(), {})
         assert [draft.payload.TYPE for draft in drafts] == ["webhook.delivered"]
 
     def test_410_disables_it_at_once_and_it_is_told_by_whom_and_of_what(self, book: Book) -> None:

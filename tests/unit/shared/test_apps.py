@@ -159,6 +159,7 @@ class TestWebhooks:
         with pytest.raises(AppsInvalid) as refused:
             webhook(f'events = ["{pattern}"]')
         assert f"webhook 'backend': there is no event {pattern!r} to be told" in str(refused.value)
+        assert [each for each in OUTWARD if each not in str(refused.value)] == []
 
     def test_while_a_secret_is_replaced_the_one_that_stays_signs_first(self) -> None:
         assert webhook().secrets == ("whsec_c2VjcmV0",)
