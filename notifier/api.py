@@ -29,7 +29,7 @@ from notifier.domain.desk import (
 )
 from notifier.handlers.desk import PAGE_MAX, DeliveryUnknown, EndpointUnknown
 from shared.apps import ENDPOINT_ID_PATTERN, Apps, EndpointId
-from shared.callers import Caller, Right, admitted, nowhere
+from shared.callers import Caller, Door, Right, nowhere
 from shared.clock import rfc3339
 from shared.http import answer, malformed, not_found, read_body, read_query, trace_id
 from shared.ids import AppId, EventId
@@ -380,24 +380,12 @@ def routes(*, desk: Desk, apps: Apps, service_token: str) -> Blueprint:
     blueprint = Blueprint("notifier", __name__)
     blueprint.register_error_handler(EndpointUnknown, _not_there)
     blueprint.register_error_handler(DeliveryUnknown, _not_there)
+    door = Door(apps, service_token, BODY_BYTES_MAX)
     for route in ROUTES:
-        view = _guarded(route, desk, apps=apps, service_token=service_token)
+        view = door.guarded(route.view, desk, needs=route.needs)
         blueprint.add_url_rule(route.path, endpoint=route.view.__name__, view_func=view, methods=[route.method])
     return blueprint
 
 
 def _not_there(error: Exception) -> Response:
     return not_found(str(error)).response()
-
-
-def _guarded(route: Route, desk: Desk, *, apps: Apps, service_token: str) -> Callable[..., Response]:
-    needs = route.needs
-    if needs is None:
-        return lambda **parts: route.view(desk, **parts)
-
-    def view(**parts: Any) -> Response:
-        caller = admitted(apps=apps, needs=needs, service_token=service_token)
-        request.max_content_length = BODY_BYTES_MAX
-        return route.view(desk, caller, **parts)
-
-    return view

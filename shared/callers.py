@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Final
+from typing import Any, Final
 
-from flask import request
+from flask import Response, request
 
 from shared.apps import App, Apps, Scope
 from shared.http import APP_HEADER, CALLER_HEADER, CallerKind, Problem, malformed, not_found, read_caller
@@ -55,6 +55,29 @@ class Right:
 
     scope: Scope
     clients: Callable[[App], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What stands before the calls of an internal API; a body of more than `body_bytes_max` does not get in."""
+
+    apps: Apps
+    service_token: str
+    body_bytes_max: int
+
+    def guarded(
+        self, view: Callable[..., Response], services: object, *, needs: Right | None
+    ) -> Callable[..., Response]:
+        """The view for whoever has the right, with them as its caller; for everybody, without one, if it needs none."""
+        if needs is None:
+            return lambda **parts: view(services, **parts)
+
+        def admitting(**parts: Any) -> Response:
+            caller = admitted(apps=self.apps, needs=needs, service_token=self.service_token)
+            request.max_content_length = self.body_bytes_max
+            return view(services, caller, **parts)
+
+        return admitting
 
 
 def everywhere(_app: App) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from ledger.api import belongings, operations, wallets
 from ledger.api import commands as command_views
@@ -18,7 +18,7 @@ from ledger.api.bodies import BODY_BYTES_MAX
 from ledger.api.rights import ASK_REFUND, GRANT, READ, SETTLE, SPEND
 from ledger.api.services import Commands, Queries, RefundRequests, Services
 from shared.apps import Apps
-from shared.callers import Right, admitted
+from shared.callers import Door, Right
 from shared.money import CurrencyId
 
 
@@ -67,20 +67,8 @@ def routes(
     """The API as a blueprint, each call behind the check of who may make it. `currencies` are the catalogue's."""
     services = Services(queries, commands, refund_requests, currencies)
     blueprint = Blueprint("ledger", __name__)
+    door = Door(apps, service_token, BODY_BYTES_MAX)
     for route in ROUTES:
-        view = _guarded(route, services, apps=apps, service_token=service_token)
+        view = door.guarded(route.view, services, needs=route.needs)
         blueprint.add_url_rule(route.path, endpoint=route.endpoint, view_func=view, methods=[route.method])
     return blueprint
-
-
-def _guarded(route: Route, services: Services, *, apps: Apps, service_token: str) -> Callable[..., Response]:
-    needs = route.needs
-    if needs is None:
-        return lambda **parts: route.view(services, **parts)
-
-    def view(**parts: Any) -> Response:
-        caller = admitted(apps=apps, needs=needs, service_token=service_token)
-        request.max_content_length = BODY_BYTES_MAX
-        return route.view(services, caller, **parts)
-
-    return view

@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from shared.clock import SystemClock
 
-Behaviour = Literal["answer", "hang", "close", "cut off", "stall", "trickle"]
+Behaviour = Literal["answer", "hang", "close", "break off", "cut off", "stall", "trickle"]
 PAUSE_S_MAX = 30.0
 
 
@@ -26,9 +26,9 @@ PAUSE_S_MAX = 30.0
 class Reply:
     """How one delivery is answered.
 
-    hang: not at all, until the receiver is closed; close: the connection is closed instead; cut off: the connection is
-    closed before the body's announced length; stall: the rest of the body never comes; trickle: a header that never
-    ends, a byte now and then.
+    hang: not at all, until the receiver is closed; close: the connection is closed instead; break off: it is closed
+    within the status line; cut off: before the body's announced length; stall: the rest of the body never comes;
+    trickle: a header that never ends, a byte now and then.
     """
 
     status: int = 200
@@ -171,6 +171,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._receiver.pause(PAUSE_S_MAX)
                 self._cut()
             case "close":
+                self._cut()
+            case "break off":
+                self.wfile.write(b"HTTP/1.1 20")
+                self.wfile.flush()
                 self._cut()
             case "cut off":
                 self._answer(reply, announced=len(reply.body) + 1)

@@ -35,6 +35,7 @@ TROUBLE = {
     "failing": Reply(status=500, body=b"database is on fire"),
     "hanging": Reply(behaviour="hang"),
     "closing": Reply(behaviour="close"),
+    "halfway": Reply(behaviour="break off"),
     "trickling": Reply(behaviour="trickle"),
     "gone": Reply(status=410),
     "busy": Reply(status=429, headers={"Retry-After": "7200"}),
