@@ -71,10 +71,11 @@ with said as (
                   %(due_at)s::timestamptz[])
            as said (app, endpoint_id, event_id, lost_at, at, status, duration_ms, answer, error, retry_after_s, state,
                     reason, due_at)),
-mine as materialized (  -- in one order: another process that has taken one of them too is waited for, not in a circle
-    select app, endpoint_id, event_id
+-- In one order: another process that has taken one of them too is waited for, not in a circle. By their keys alone:
+-- with a condition on the state the planner may walk through all that waits, for each of them.
+mine as materialized (
+    select app, endpoint_id, event_id, d.state as found, d.due_at as found_due_at
       from notifier.delivery d join said using (app, endpoint_id, event_id)
-     where d.state = 'waiting' and d.due_at is not distinct from said.lost_at  -- and so found by its key alone
      order by app, endpoint_id, event_id for update of d),
 settled as (
     update notifier.delivery d
@@ -83,6 +84,7 @@ settled as (
            last_status = said.status, last_error = said.reason
       from said join mine using (app, endpoint_id, event_id)
      where d.app = said.app and d.endpoint_id = said.endpoint_id and d.event_id = said.event_id
+       and found = 'waiting' and found_due_at is not distinct from said.lost_at
     returning d.app, d.endpoint_id, d.event_id, d.attempts),
 kept as (
     insert into notifier.attempt
