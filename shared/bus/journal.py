@@ -220,20 +220,19 @@ def timeline(connection: Connection, heads: Sequence[Head]) -> list[Recorded]:
 
 def load(connection: Connection, event_ids: Sequence[EventId]) -> list[Event[Payload]]:
     """The events with these ids, oldest first; those that exist."""
-    rows = connection.exec_driver_sql(
-        f"select {EVENT_COLUMNS} from journal.event where id = any(%(ids)s::uuid[]) order by id",
-        {"ids": [str(event_id) for event_id in event_ids]},
-    )
-    return [event_from(row) for row in rows]
+    return [event_from(row) for row in _rows_of(connection, event_ids)]
 
 
 def look_up(connection: Connection, event_ids: Sequence[EventId]) -> list[Recorded]:
     """The same, whether this release can read them or not."""
-    rows = connection.exec_driver_sql(
+    return [event_to_show(row) for row in _rows_of(connection, event_ids)]
+
+
+def _rows_of(connection: Connection, event_ids: Sequence[EventId]) -> Iterable[Any]:
+    return connection.exec_driver_sql(
         f"select {EVENT_COLUMNS} from journal.event where id = any(%(ids)s::uuid[]) order by id",
         {"ids": array_literal(event_ids)},
     )
-    return [event_to_show(row) for row in rows]
 
 
 def pending(connection: Connection, event_ids: Sequence[EventId]) -> list[Pending]:
