@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "One process of the system.",
     "migrate": "Bring the database up to date.",
     "simulate": "Buy, refund, subscribe in the simulated App Store.",
-    "timeline": "Every event of one purchase or subscription, and what is still to be delivered.",
+    "timeline": "Why somebody did not get their coins: by purchase, transaction, user or subscription.",
     "subscriptions": "What a user has subscribed to, and how it stands.",
     "entitlements": "What a user may use, until when, and from what.",
     "parked": "What could not be handled: list, retry, drop.",

@@ -56,14 +56,19 @@ environment_option = click.option(
 
 def chosen_app(settings: StackSettings, app_id: str | None) -> App:
     """The app of this id; without one, the only one that there is. Raises StackInvalid."""
+    found = chosen_apps(settings, app_id)
+    if len(found) > 1:
+        raise StackInvalid(f"name one of the apps with --app: {', '.join(app.id for app in found)}")
+    return found[0]
+
+
+def chosen_apps(settings: StackSettings, app_id: str | None) -> list[App]:
+    """The app of this id; without one, all. Raises StackInvalid."""
     apps = checked_apps(settings, production=settings.production)
-    ids = ", ".join(apps.by_id)
     found = [app for app in apps if app_id in (None, app.id)]
     if not found:
-        raise StackInvalid(f"there is no app {app_id!r}; there are: {ids}")
-    if len(found) > 1:
-        raise StackInvalid(f"name one of the apps with --app: {ids}")
-    return found[0]
+        raise StackInvalid(f"there is no app {app_id!r}; there are: {', '.join(apps.by_id)}")
+    return found
 
 
 @contextmanager

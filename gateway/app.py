@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 from flask import Flask
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from gateway.api import openapi, reference
 from gateway.api.credentials import Credentials
 from gateway.api.errors import install_errors
 from gateway.api.routes import install_routes
 from gateway.api.services import Services
+from gateway.domain.purchases import Standing
 from gateway.service_client import ServiceClient
 from gateway.settings import GatewaySettings
 from gateway.store.feed import PostgresFeed
-from gateway.store.journal import PostgresJournal
+from gateway.store.journal import PostgresJournal, standings
 from gateway.store.waiting import WaitingRoom
 from shared.apps import Apps
+from shared.bus import journal
 from shared.bus.wake import Waker
 from shared.clock import Clock, SystemClock
 from shared.database import INTERACTIVE_TIMEOUT_S, connect_engine
 from shared.http import install_conventions
-from shared.ids import IdSource, system_ids
+from shared.ids import AppId, IdSource, PurchaseId, UserId, system_ids
 from shared.log import configure_logging
 from shared.settings import checked_apps, checked_catalog, read, refuse
 from shared.trust import jws_verifier
@@ -89,6 +92,22 @@ def build(settings: GatewaySettings, *, clock: Clock, ids: IdSource) -> Gateway:
         reference=reference.page(contract),
     )
     return Gateway(app=_serve(services), engine=engine, waker=waker, waiting=waiting)
+
+
+# ---- what operators ask, on a connection of their own ------------------------------------------------------------
+
+
+def standings_of(connection: Connection, *, app: AppId, purchases: Sequence[PurchaseId]) -> list[Standing]:
+    """How these purchases stand; of those that are known."""
+    return standings(connection, journal.heads(connection, app=app, subjects=purchases))
+
+
+def standings_of_user(connection: Connection, *, app: AppId, user_id: UserId, limit: int) -> list[Standing]:
+    """How so many of a user's purchases stand, the newest first."""
+    return standings(connection, journal.heads_of_user(connection, app=app, user_id=user_id, limit=limit, before=None))
+
+
+# ---- what the gateway is made of ---------------------------------------------------------------------------------
 
 
 def _serve(services: Services) -> Flask:

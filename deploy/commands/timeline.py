@@ -2,198 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.desk import database, json_option, show
+from deploy.desk import app_option, chosen_apps, database, json_option, plain, printable, show
 from deploy.settings import StackSettings
-from shared.apps import AppsInvalid, EndpointId, load_apps
-from shared.clock import rfc3339
-from shared.events import (
-    OUTWARD,
-    Recorded,
-    Renewal,
-    SubscriptionChanged,
-    SubscriptionState,
-    SubscriptionUpdated,
-    WebhookDelivered,
-    WebhookExhausted,
-)
+from deploy.whereabouts import DAYS, Whereabouts, purchase_whereabouts, whereabouts
+from gateway.domain.purchases import parse_purchase_id
+from shared.clock import SystemClock
 from shared.settings import read
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from notifier.domain.desk import DeliveryView, EndpointState
-    from shared.bus.journal import Pending
-    from shared.ids import AppId, EventId
+    from deploy.timelines import Line
 
 COLUMNS = ("recorded_at", "type", "says", "after", "user_id", "event_id", "still_to")
-
-_CAUSES = """
-select id, coalesce(payload ->> 'notification_type' || coalesce(' ' || (payload ->> 'subtype'), ''), type)
-  from journal.event where id = any(%(ids)s::uuid[])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One event: what it says of a subscription or a webhook, what it followed from (a notification by its own type),
-    and whom it still has to reach: consumers of ours, and webhooks that have not taken it."""
-
-    recorded_at: datetime
-    type: str
-    says: str
-    after: str
-    user_id: str | None
-    event_id: str
-    still_to: str
+SUMMARY = ("created_at", "purchase_id", "transaction_id", "product_id", "status", "why")
+SUBJECTS = ("pur_", "sub_", "spd_", "hld_", "grt_", "rfr_")
 
 
 @click.command()
-@click.argument("subject")
+@click.argument("wanted", metavar="PURCHASE|TRANSACTION|USER|SUBJECT")
+@app_option
+@click.option(
+    "--days",
+    default=DAYS,
+    show_default=True,
+    type=click.IntRange(1, 3650),
+    help="How far back unconfirmed claims of a transaction are searched.",
+)
 @json_option
-def command(subject: str, as_json: bool) -> None:
-    """Every event of a purchase (`pur_…`), subscription (`sub_…`), spend (`spd_…`), hold (`hld_…`) or grant (`grt_…`).
+def command(wanted: str, app_id: str | None, days: int, as_json: bool) -> None:
+    """Why did somebody not get their coins?
 
-    Oldest first: when, what and after what, and what is still to be delivered. A request for a refund is in its
-    purchase's.
+    A purchase's id (`pur_…`), or a transaction's that only one purchase is about: how it stands and why, and every
+    event, oldest first: when, what and after what, and what is still to be delivered. A user's id, or a transaction
+    that several have claimed: each purchase with its reason, the newest first.
+
+    Of a subscription (`sub_…`), spend (`spd_…`), hold (`hld_…`) or grant (`grt_…`): every event. A request for a refund
+    is in its purchase's.
     """
+    from deploy.timelines import timeline_of
+
     with database() as run:
-        lines = run(lambda connection: _lines(connection, subject))
+        found = run(_seeking(wanted, app_id=app_id, days=days))
+        if len(found) > 1 or (found and wanted == found[0].user_id):
+            _show_all(found, wanted, as_json=as_json)
+            return
+        subject = found[0].purchase_id if found else wanted
+        lines = run(lambda on: timeline_of(on, subject))
     if not lines:
-        raise click.ClickException(f"nothing is known of {subject!r}")
+        raise click.ClickException(f"nothing is known of {wanted!r}")
+    _show_one(found, lines, as_json=as_json)
+
+
+def _seeking(wanted: str, *, app_id: str | None, days: int) -> Callable[[Connection], list[Whereabouts]]:
+    """What looks for purchases: by their own id, or by whatever else it may be the id of."""
+    now = SystemClock().now()
+    if (purchase := parse_purchase_id(wanted)) is not None:
+        return lambda on: purchase_whereabouts(on, purchase, now=now)
+    if wanted.startswith(SUBJECTS):
+        return lambda _: []
+    apps = [app.id for app in chosen_apps(read(StackSettings), app_id)]
+    return lambda on: whereabouts(on, wanted, apps=apps, days=days, now=now)
+
+
+def _show_one(found: Sequence[Whereabouts], lines: Sequence[Line], *, as_json: bool) -> None:
+    if not as_json:
+        for one in found:
+            about = [one.purchase_id, f"of {one.user_id}", f"transaction {one.transaction_id}"]
+            click.echo(printable(", ".join([*about, *filter(None, (one.product_id, one.environment))])))
+            click.echo(printable(one.why) + "\n")
     show(lines, COLUMNS, as_json=as_json, empty="")
 
 
-def _lines(connection: Connection, subject: str) -> list[Line]:
-    from shared.bus import journal
-
-    apps = connection.exec_driver_sql(
-        "select distinct app from journal.timeline where subject = %(subject)s", {"subject": subject}
-    ).scalars()
-    heads = [head for app in apps for head in journal.heads(connection, app=app, subjects=[subject])]
-    events = [event for head in heads for event in journal.timeline(connection, [head])]
-    waiting = journal.pending(connection, [event.id for event in events])
-    untold = _untold(connection, events)
-    causes = _causes(connection, [event.causation_id for event in events if event.causation_id is not None])
-    return [
-        Line(
-            recorded_at=event.recorded_at,
-            type=event.type,
-            says=_says(getattr(event, "payload", None)),
-            after=causes.get(event.causation_id, "") if event.causation_id else "",
-            user_id=event.user_id,
-            event_id=str(event.id),
-            still_to=", ".join(
-                [
-                    *(_still(one) for one in waiting if one.event_id == event.id),
-                    *(said for event_id, said in untold if event_id == event.id),
-                ]
-            ),
-        )
-        for event in events
-    ]
-
-
-def _untold(connection: Connection, events: Sequence[Recorded]) -> list[tuple[EventId, str]]:
-    """What webhooks have not taken, in words."""
-    outward = [event for event in events if event.type in OUTWARD]
-    apps = {event.app for event in outward}
-    return [
-        said
-        for app in apps
-        for said in _untold_of(connection, app, [event.id for event in outward if event.app == app])
-    ]
-
-
-def _untold_of(connection: Connection, app: AppId, event_ids: Sequence[EventId]) -> list[tuple[EventId, str]]:
-    from notifier.app import undelivered
-
-    found = undelivered(connection, app, event_ids)
-    states = _endpoint_states(connection, app) if any(each.state == "waiting" for each in found) else {}
-    return [(each.event_id, _still_told(each, states.get(each.endpoint))) for each in found]
-
-
-def _endpoint_states(connection: Connection, app: AppId) -> Mapping[EndpointId, EndpointState]:
-    """How the app's endpoints stand. Without an apps file nobody can say; what happened is told all the same."""
-    from notifier.app import endpoints_of
-
-    try:
-        apps = load_apps(read(StackSettings).apps_file)
-    except AppsInvalid:
-        return {}
-    return {view.id: view.state for view in endpoints_of(connection, apps, app)}
-
-
-def _causes(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, str]:
-    """What each of them is called."""
-    rows = connection.exec_driver_sql(_CAUSES, {"ids": [str(each) for each in set(ids)]})
-    return {UUID(str(event_id)): name for event_id, name in rows}
-
-
-def _says(payload: Any) -> str:
-    """What is said of a subscription, or of a webhook; nothing of what else there is, nor of what this release cannot
-    read."""
-    match payload:
-        case SubscriptionChanged():
-            return _stated(payload)
-        case SubscriptionUpdated(subscription=state):
-            return _told(state)
-        case WebhookDelivered(endpoint_id=endpoint, attempt=attempt):
-            return f"{endpoint}, attempt {attempt}"
-        case WebhookExhausted(endpoint_id=endpoint, reason=reason):
-            return f"{endpoint}: {reason}"
-    return ""
-
-
-def _stated(said: SubscriptionChanged) -> str:
-    transaction, revoked = said.transaction, said.revoked
-    parts = [transaction.product_id]
-    if transaction.period is not None:
-        parts.append(f"until {rfc3339(transaction.period.expires_at)}")
-    if revoked is not None and revoked.percentage_milli > 0:
-        parts.append(f"{revoked.percentage_milli / 1000:g} % taken back")
-    return ", ".join([*parts, *_next(said.renewal)])
-
-
-def _next(renewal: Renewal | None) -> list[str]:
-    if renewal is None:
-        return []
-    if renewal.expiration_reason is not None:
-        return [f"over: {renewal.expiration_reason}"]
-    if renewal.in_billing_retry:
-        return ["not paid"]
-    return [f"renews as {renewal.product_id or 'itself'}" if renewal.auto_renew else "will not renew"]
-
-
-def _told(state: SubscriptionState) -> str:
-    until = "" if state.access_until is None else f" until {rfc3339(state.access_until)}"
-    return f"{state.status}, {state.product_id}{until}, version {state.version}"
-
-
-def _still(pending: Pending) -> str:
-    what = f"{pending.consumer} ({pending.state}, {pending.attempts} attempts"
-    return f"{what}: {pending.error})" if pending.error else f"{what})"
-
-
-def _still_told(delivery: DeliveryView, endpoint: EndpointState | None) -> str:
-    """`webhook backend (waiting, 3 attempts, again at …: answered 500)`."""
-    what = f"webhook {delivery.endpoint} ({delivery.state}, {delivery.attempts} attempts{_again(delivery, endpoint)}"
-    return f"{what}: {delivery.last_error})" if delivery.last_error else f"{what})"
-
-
-def _again(delivery: DeliveryView, endpoint: EndpointState | None) -> str:
-    """What it waits for. Of an endpoint that is left alone `due_at` says nothing."""
-    if delivery.due_at is None:
-        return ""
-    if endpoint == "disabled":
-        return f", when endpoint {delivery.endpoint} is enabled"
-    if endpoint == "not_configured":
-        return f", when endpoint {delivery.endpoint} is in the apps file again"
-    return f", again at {rfc3339(delivery.due_at)}" if delivery.attempts else ""
+def _show_all(found: Sequence[Whereabouts], wanted: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([plain(asdict(one)) for one in found], indent=2))
+        return
+    show(found, SUMMARY, as_json=False, empty="")
+    click.echo()
+    click.echo(printable(f"{len(found)} of {wanted}; every event of one: `purser timeline pur_…`"))

@@ -73,7 +73,7 @@ class PostgresJournal:
 
     def standing(self, *, app: AppId, purchase_id: PurchaseId) -> Standing | None:
         def read(connection: Connection) -> Sequence[Standing]:
-            return _standings(connection, journal.heads(connection, app=app, subjects=[purchase_id]))
+            return standings(connection, journal.heads(connection, app=app, subjects=[purchase_id]))
 
         return next(iter(self._reading(read)), None)
 
@@ -82,7 +82,7 @@ class PostgresJournal:
     ) -> Sequence[Standing]:
         def read(connection: Connection) -> Sequence[Standing]:
             heads = journal.heads_of_user(connection, app=app, user_id=user_id, limit=limit, before=before)
-            return _standings(connection, heads)
+            return standings(connection, heads)
 
         return self._reading(read)
 
@@ -114,8 +114,8 @@ class PostgresJournal:
         return transact(self._engine, read)
 
 
-def _standings(connection: Connection, heads: Sequence[Head]) -> list[Standing]:
-    """How these purchases stand, in their order."""
+def standings(connection: Connection, heads: Sequence[Head]) -> list[Standing]:
+    """How the purchases of these heads stand, in their order."""
     words = {head.subject: head.word_event_id for head in heads if head.word_event_id is not None}
     if not words:
         return []
