@@ -74,7 +74,25 @@ def test_every_event_is_in_the_architectures_table() -> None:
     assert [name for name, _ in events.PAYLOADS if f"`{name}`" not in architecture] == []
 
 
-PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    str(path.relative_to(ROOT)) for folder in (ROOT, ROOT / "docs", ROOT / "deploy") for path in folder.glob("*.md")
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as they are made of them where it is read."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    here = ROOT / page
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", here.read_text(encoding="utf-8"))
+    for path, anchor in links:
+        there = (here.parent / path).resolve() if path else here
+        assert there.exists(), path
+        assert not anchor or anchor in anchors(there), f"{path}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES)
