@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "notifications": "What the App Store told us, and what became of it.",
     "reconcile": "Ask the App Store what it said and never came here.",
     "audit": "Compute the ledger's books again, and name what is off.",
+    "metrics": "Where each process tells its metrics, and the numbers that say most.",
     "doctor": "What is configured, what runs, and the way to the App Store and back.",
     "apple": "Ask the App Store: transactions, refunds, subscriptions, notifications.",
     "catalog": "Check the apps and the catalogue.",

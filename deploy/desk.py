@@ -84,14 +84,21 @@ def database() -> Iterator[Callable[[Callable[[Connection], T]], T]]:
 
 
 @contextmanager
-def database_engine(*, connections: int = 1) -> Iterator[Engine]:
-    """The same database, for who needs more than one connection to it. Raises StackUnavailable, likewise."""
+def database_engine(*, connections: int = 1, timeout_s: int | None = None) -> Iterator[Engine]:
+    """The same database, for who needs more than one connection to it, or statements that take longer than those of the
+    services (`timeout_s`). Raises StackUnavailable, likewise."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from shared.database import DatabaseUnavailable, connect_engine, is_unavailable
+    from shared.database import STATEMENT_TIMEOUT_S, DatabaseUnavailable, connect_engine, is_unavailable
 
     url = recalled_addresses(read(StackSettings)).database_url
-    engine = connect_engine(url, role=None, pool_size=connections, application_name="purser")
+    engine = connect_engine(
+        url,
+        role=None,
+        pool_size=connections,
+        application_name="purser",
+        timeout_s=timeout_s or STATEMENT_TIMEOUT_S,
+    )
     try:
         with _quiet_logs():
             yield engine

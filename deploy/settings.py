@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import AppsSettings, ProcessSettings, TrustSettings
+from shared.settings import IN_FILE, AppsSettings, ProcessSettings, TrustSettings
 
 PROJECT = Path(__file__).resolve().parent.parent
 BROKER_SCHEMES = ("redis://", "rediss://", "amqp://", "amqps://")
@@ -85,6 +86,12 @@ class GivenStoreSettings(ProcessSettings):
 def inherited_environment() -> dict[str, str]:
     """The environment that child processes start from: ours."""
     return dict(os.environ)
+
+
+def environment_with(known: Mapping[str, str]) -> dict[str, str]:
+    """The same with these variables. A secret that is among them is not to be read from a file too."""
+    files = {name + IN_FILE for name in known}
+    return {name: value for name, value in inherited_environment().items() if name not in files} | dict(known)
 
 
 def reach_of(bind: str) -> str:

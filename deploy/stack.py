@@ -18,9 +18,9 @@ from deploy.errors import DataInvalid, StackInvalid, StackUnavailable
 from deploy.lock import DirectoryLock
 from deploy.ports import FixedPort, free_port, is_free, require_free
 from deploy.probes import answers_http
-from deploy.processes import PROCESSES, Http, Process
+from deploy.processes import PROCESSES, Http, Process, metrics_ports
 from deploy.remembered import Remembered, invent, recall, remember
-from deploy.settings import GivenStoreSettings, StackSettings, inherited_environment, reach_of
+from deploy.settings import GivenStoreSettings, StackSettings, environment_with, inherited_environment, reach_of
 from deploy.supervisor import Event, Spec, Status, Supervisor
 from shared.clock import Clock
 from shared.ids import IdSource
@@ -224,17 +224,27 @@ class Stack:
         return [PROCESSES[name] for name in self._parts.names()]
 
     def _our_ports(self) -> list[FixedPort]:
-        return [
+        served = [
             FixedPort(one.http.port(self._settings), one.purpose, f"set {one.http.variable} to another port")
             for one in self._processes()
             if one.http is not None
         ]
+        told = [
+            FixedPort(
+                port, f"the metrics of {name}", "set PURSER_METRICS_PORT to another port, with free ones after it"
+            )
+            for name, port in self.metrics_ports().items()
+        ]
+        return [*served, *told]
+
+    def metrics_ports(self) -> dict[str, int]:
+        """Where the metrics of each process are; none without PURSER_METRICS_PORT."""
+        return metrics_ports(self._parts.names(), self._settings)
 
     def _process_specs(self, remembered: Remembered) -> list[Spec]:
-        env = {
-            **inherited_environment(),
-            **environment(self._settings, remembered, GivenStoreSettings(), simulator=self._parts.simulator),
-        }
+        env = environment_with(
+            environment(self._settings, remembered, GivenStoreSettings(), simulator=self._parts.simulator)
+        )
         servers = tuple(name for name, own in (("postgres", self.postgres), ("redis", self.redis)) if own is not None)
         return [self._process_spec(process, env, servers) for process in self._processes()]
 
@@ -243,6 +253,7 @@ class Stack:
         if heartbeat is not None:
             heartbeat.parent.mkdir(exist_ok=True)
             env = {**env, "PURSER_HEARTBEAT_FILE": str(heartbeat)}
+        env = {**env, "PURSER_METRICS_PORT": str(self.metrics_ports().get(process.name, 0))}
         return Spec(
             name=process.name,
             argv=process.argv(self._settings),

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from shared.bus import journal
 from shared.bus.journal import Pending
-from shared.events import Environment, NotificationReceived
+from shared.events import PROOF_REMOVED, Environment, NotificationReceived
 from shared.ids import AppId, EventId, SubscriptionId, TransactionId, subscription_id, transaction_subject
 from shared.jws import JwsError, peek_claims
 from verifier.domain import (
@@ -92,6 +92,7 @@ class _Row:
     subtype: str | None
     stated: AppleNotification | None
     transaction: AppleTransaction | None
+    is_removed: bool
 
     @classmethod
     def of(cls, row: Any) -> _Row:
@@ -106,6 +107,7 @@ class _Row:
             subtype=subtype,
             stated=stated,
             transaction=_transaction(stated),
+            is_removed=signed_payload == PROOF_REMOVED,
         )
 
     @property
@@ -234,6 +236,8 @@ def _became(row: _Row, pending: Pending | None, followed: Sequence[str]) -> str:
         return f"waiting ({pending.attempts} attempts: {pending.error})" if pending.error else "waiting"
     if followed:
         return f"acted on: {', '.join(followed)}"
+    if row.is_removed:
+        return "recorded: its text is not kept any more"
     match None if row.stated is None else intent_of(row.stated):
         case Act():
             return "acted on: nothing new, or nobody's yet"

@@ -13,14 +13,17 @@ from sqlalchemy import Connection, Engine
 from gateway.api import openapi, reference
 from gateway.api.credentials import Credentials
 from gateway.api.errors import install_errors
+from gateway.api.limits import Limits
 from gateway.api.routes import install_routes
 from gateway.api.services import Services
 from gateway.domain.purchases import Standing
+from gateway.domain.rates import parse_rate
 from gateway.service_client import ServiceClient
 from gateway.settings import GatewaySettings
 from gateway.store.feed import PostgresFeed
 from gateway.store.journal import PostgresJournal, standings
 from gateway.store.waiting import WaitingRoom
+from shared import tracing
 from shared.apps import Apps
 from shared.bus import journal
 from shared.bus.wake import Waker
@@ -57,6 +60,7 @@ def create_app() -> Flask:
     """The WSGI application, configured by the environment."""
     settings = read(GatewaySettings)
     configure_logging(service="gateway", level=settings.log_level)
+    tracing.start(service="gateway", settings=settings)
     return build(settings, clock=SystemClock(), ids=system_ids()).app
 
 
@@ -80,6 +84,7 @@ def build(settings: GatewaySettings, *, clock: Clock, ids: IdSource) -> Gateway:
         apps=apps,
         catalog=checked_catalog(settings),
         credentials=_credentials(apps, clock),
+        limits=_limits(settings, clock),
         journal=PostgresJournal(engine=engine, waker=waker, ids=ids),
         feed=PostgresFeed(engine=engine),
         waiting=waiting,
@@ -123,6 +128,16 @@ def _credentials(apps: Apps, clock: Clock) -> Credentials:
         return Credentials(apps=apps, clock=clock)
     except (OSError, ValueError) as error:
         refuse(f"PURSER_APPS_FILE: client_tokens: {error}")
+
+
+def _limits(settings: GatewaySettings, clock: Clock) -> Limits:
+    return Limits(
+        users=parse_rate(settings.rate_limit_user),
+        submissions=parse_rate(settings.rate_limit_submissions),
+        failures=parse_rate(settings.rate_limit_failures),
+        proxies=settings.proxies(),
+        clock=clock,
+    )
 
 
 def _ledger(settings: GatewaySettings) -> ServiceClient:

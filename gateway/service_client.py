@@ -14,6 +14,7 @@ from urllib3.util.retry import Retry
 
 from gateway.domain.callers import Caller, Client
 from gateway.domain.services import ServiceAnswer, ServiceAnswerUnavailable, ServiceUnavailable
+from shared import tracing
 from shared.http import (
     APP_HEADER,
     CALLER_HEADER,
@@ -24,6 +25,7 @@ from shared.http import (
     caller_header,
 )
 from shared.log import get_logger
+from shared.trail import TRACEPARENT_HEADER
 
 log = get_logger(__name__)
 
@@ -72,26 +74,32 @@ class ServiceClient:
     def read(
         self, path: Sequence[str], *, query: Mapping[str, str], caller: Caller, trace_id: str, request_id: str
     ) -> ServiceAnswer:
-        headers = _identity(caller) | _trail(trace_id, request_id)
+        headers = _identity(caller) | {REQUEST_ID_HEADER: request_id}
         return self._exchange("GET", path, trace_id=trace_id, params=dict(query), headers=headers)
 
     def send(
         self, path: Sequence[str], *, body: bytes, key: str | None, caller: Caller, trace_id: str, request_id: str
     ) -> ServiceAnswer:
-        headers = _identity(caller) | _trail(trace_id, request_id) | {"Content-Type": JSON_TYPE}
+        headers = _identity(caller) | {REQUEST_ID_HEADER: request_id, "Content-Type": JSON_TYPE}
         if key is not None:
             headers[IDEMPOTENCY_KEY_HEADER] = key
         return self._exchange("POST", path, trace_id=trace_id, data=body, headers=headers)
 
-    def _exchange(self, method: Method, path: Sequence[str], *, trace_id: str, **parts: Any) -> ServiceAnswer:
+    def _exchange(
+        self, method: Method, path: Sequence[str], *, trace_id: str, headers: dict[str, str], **parts: Any
+    ) -> ServiceAnswer:
         url = "/".join([self._url, "v1", *(quote(segment, safe="") for segment in path)])
-        say = log.bind(service=self._service, method=method, trace_id=trace_id)
-        with self._seat():
+        say = log.bind(asked=self._service, method=method)
+        with self._seat(), tracing.span(f"{method} {self._service}", kind="client") as span:
+            headers[TRACEPARENT_HEADER] = tracing.traceparent() or f"00-{trace_id}-{trace_id[16:]}-01"
             try:
-                response = self._session.request(method, url, timeout=self._timeout, allow_redirects=False, **parts)
+                response = self._session.request(
+                    method, url, timeout=self._timeout, allow_redirects=False, headers=headers, **parts
+                )
             except requests.RequestException as error:
                 say.warning("a service cannot be reached", error=type(error).__name__)
                 raise self._away(method) from error
+            span.attributes["http.response.status_code"] = response.status_code
         if response.status_code not in ABOUT_THE_REQUEST[method]:
             say.error("a service does not answer as it should", status=response.status_code)
             raise self._away(method)
@@ -100,7 +108,7 @@ class ServiceClient:
     @contextmanager
     def _seat(self) -> Iterator[None]:
         if not self._seats.acquire(blocking=False):
-            log.warning("a service is waited for by as many as may", service=self._service)
+            log.warning("a service is waited for by as many as may", asked=self._service)
             raise ServiceUnavailable(f"the {self._service} is busy")
         try:
             yield
@@ -119,11 +127,6 @@ def _identity(caller: Caller) -> dict[str, str]:
     else:
         name = caller_header(kind="server", name=caller.key_id)
     return {APP_HEADER: caller.app.id, CALLER_HEADER: name}
-
-
-def _trail(trace_id: str, request_id: str) -> dict[str, str]:
-    """What the service's log has in common with ours."""
-    return {"traceparent": f"00-{trace_id}-{trace_id[16:]}-01", REQUEST_ID_HEADER: request_id}
 
 
 def _answer(response: requests.Response) -> ServiceAnswer:

@@ -46,6 +46,7 @@ from ledger.store import (
     Run,
     audits_alone,
 )
+from shared import tracing
 from shared.apps import Apps
 from shared.bus import journal
 from shared.bus.group_commit import GroupCommit
@@ -60,6 +61,7 @@ from shared.events import Store
 from shared.http import install_conventions
 from shared.ids import AppId, IdSource, PurchaseId, UserId, system_ids
 from shared.log import configure_logging
+from shared.metrics.serving import serve_metrics
 from shared.schedule import Job, Schedule, run_until_told
 from shared.settings import checked_apps, checked_catalog, read
 
@@ -115,9 +117,11 @@ def run_scheduler() -> None:
     """Ends what is over, audits and forgets until SIGTERM or SIGINT."""
     settings = read(LedgerSchedulerSettings)
     configure_logging(service=SCHEDULER, level=settings.log_level)
+    tracing.start(service=SCHEDULER, settings=settings)
     url = settings.database_url.get_secret_value()
     engine = connect_engine(url, role=ROLE, pool_size=SCHEDULER_CONNECTIONS, application_name=SCHEDULER)
     apps = checked_apps(settings, production=settings.production)
+    serve_metrics(settings)
     jobs = scheduled_jobs(settings, engine=engine, apps=apps, ids=system_ids(), clock=SystemClock())
     run_until_told(Schedule(jobs, heartbeat=Heartbeat(settings.heartbeat_file)))
 
@@ -271,6 +275,7 @@ def create_api() -> Flask:
     """The internal API, as a WSGI application."""
     settings = read(LedgerApiSettings)
     configure_logging(service="ledger-api", level=settings.log_level)
+    tracing.start(service="ledger-api", settings=settings)
     return build_api(settings, ids=system_ids(), clock=SystemClock())
 
 

@@ -38,7 +38,9 @@ from notifier.settings import (
 )
 from notifier.store.deliveries import Deliveries
 from notifier.store.desk import DeskRecords
+from notifier.store.watching import deliveries_watched
 from notifier.webhook.poster import WebhookPoster
+from shared import tracing, trail
 from shared.apps import Apps, EndpointId, WebhookEndpoint
 from shared.bus import journal
 from shared.bus.feed import Feed
@@ -52,8 +54,11 @@ from shared.events import Draft
 from shared.http import install_conventions
 from shared.ids import AppId, EventId, IdSource, system_ids
 from shared.log import configure_logging, get_logger
+from shared.metrics.read import DATABASE_UP, Family, ReadAtScrape
+from shared.metrics.serving import serve_metrics
 from shared.schedule import Job, Schedule, Stopped, run_until_told
 from shared.settings import checked_apps, read, refuse
+from shared.trail import Place, event_span
 
 log = get_logger(__name__)
 
@@ -86,6 +91,7 @@ def run_webhooks_worker() -> None:
     """Tells the endpoints until it is told to stop."""
     settings = read(WebhooksSettings)
     configure_logging(service=WEBHOOKS, level=settings.log_level)
+    tracing.start(service=WEBHOOKS, settings=settings)
     look_for_cycles_seldom()
     clock, ids = SystemClock(), system_ids()
     engine = connect_engine(
@@ -93,6 +99,7 @@ def run_webhooks_worker() -> None:
     )
     sleeper = Sleeper(engine)
     sender = build_sender(settings, engine=engine, sleeper=sleeper, clock=clock, ids=ids)
+    serve_metrics(settings, ReadAtScrape(watching(settings, engine=engine, clock=clock), up=DATABASE_UP, clock=clock))
     jobs = [
         Job("send", every_s=0.0, work=sender.run),
         forgetting(engine, kept=timedelta(days=settings.webhook_kept_days), clock=clock),
@@ -118,6 +125,12 @@ def build_sender(
         clock=clock,
         ids=ids,
     )
+
+
+def watching(settings: EndpointsSettings, *, engine: Engine, clock: Clock) -> Callable[[], list[Family]]:
+    """What the configured endpoints have not taken, as it is told at the scrape."""
+    endpoints = list(configured_endpoints(apps_with_endpoints(settings)))
+    return lambda: transact(engine, lambda connection: deliveries_watched(connection, endpoints, now=clock.now()))
 
 
 def webhook_poster(settings: PostingSettings, *, clock: Clock) -> WebhookPoster:
@@ -193,6 +206,7 @@ def create_api() -> Flask:
     """The internal API, as a WSGI application."""
     settings = read(NotifierApiSettings)
     configure_logging(service=API, level=settings.log_level)
+    tracing.start(service=API, settings=settings)
     return build_api(settings, clock=SystemClock(), ids=system_ids())
 
 
@@ -313,14 +327,12 @@ class Desk:
 
     def test(self, app: AppId, endpoint: EndpointId) -> Trial:
         """Posts a message that tells nothing, now; nothing of it is recorded."""
-        return desk.try_endpoint(
-            poster=self._poster,
-            apps=self._apps,
-            app=app,
-            endpoint=endpoint,
-            id=self._ids.event_id(),
-            now=self._clock.now(),
-        )
+        id = self._ids.event_id()
+        here = trail.place() or Place(self._ids.trace_id(), event_span(id))  # nobody's request, on the command line
+        with trail.at(here), tracing.span("POST webhook", kind="client"):
+            return desk.try_endpoint(
+                poster=self._poster, apps=self._apps, app=app, endpoint=endpoint, id=id, now=self._clock.now()
+            )
 
     def disable(
         self, app: AppId, endpoint: EndpointId, *, reason: str, actor: str, trace_id: str | None = None

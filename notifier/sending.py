@@ -21,6 +21,7 @@ from notifier.domain.endpoints import EndpointKey
 from notifier.domain.lanes import Lane
 from notifier.handlers.ports import Poster
 from notifier.handlers.sending import Attempted, Unsendable, attempt
+from shared import tracing, trail
 from shared.apps import WebhookEndpoint
 from shared.bus.group_commit import GroupCommit
 from shared.bus.heartbeat import Heartbeat
@@ -29,7 +30,10 @@ from shared.clock import Clock
 from shared.database import DatabaseUnavailable
 from shared.ids import IdSource
 from shared.log import get_logger
+from shared.metrics.counted import WEBHOOK_ATTEMPT_DURATION, WEBHOOK_ATTEMPTS
 from shared.schedule import Stopped
+from shared.tracing import Span
+from shared.trail import Place
 
 log = get_logger(__name__)
 
@@ -95,6 +99,9 @@ class Sender:
         self._heartbeat = heartbeat
         self._clock = clock
         self._ids = ids
+        for key in endpoints:
+            for outcome in ("taken", "refused", "unreachable"):
+                WEBHOOK_ATTEMPTS.begin(key.app, key.id, outcome)
         self._lanes = {
             key: _LaneThreads(endpoint, self._try, clock=clock, sleeper=sleeper) for key, endpoint in endpoints.items()
         }
@@ -139,19 +146,24 @@ class Sender:
 
     def _try(self, endpoint: WebhookEndpoint, delivery: Delivery, answered: Answered) -> None:
         """One attempt, and its settlement. Never raises."""
-        outcome = self._outcome(endpoint, delivery)
-        answered(outcome)
-        try:
-            jitter = self._ids.uniform(1.0, JITTER_MAX)
-            self._settling.submit(Attempted(delivery, endpoint, outcome, jitter))
-        except Exception as error:  # noqa: BLE001  the thread's edge: it is due again when its lease is over
-            log.error("a webhook is not settled", event_id=str(delivery.key.event_id), error=type(error).__name__)
+        with trail.at(Place.of(delivery.event)):
+            outcome = self._outcome(endpoint, delivery)
+            _count(delivery.key.endpoint, outcome)
+            answered(outcome)
+            try:
+                jitter = self._ids.uniform(1.0, JITTER_MAX)
+                self._settling.submit(Attempted(delivery, endpoint, outcome, jitter))
+            except Exception as error:  # noqa: BLE001  the thread's edge: it is due again when its lease is over
+                log.error("a webhook is not settled", error=type(error).__name__)
 
     def _outcome(self, endpoint: WebhookEndpoint, delivery: Delivery) -> Answer | Unsendable:
         try:
-            return attempt(delivery, endpoint=endpoint, poster=self._poster)
+            with tracing.span("POST webhook", kind="client") as span:
+                outcome = attempt(delivery, endpoint=endpoint, poster=self._poster)
+                _describe(span, delivery, outcome)
+                return outcome
         except Exception as error:  # a bug: it parks this one, and no other
-            log.exception("a webhook cannot be sent", event_id=str(delivery.key.event_id))
+            log.exception("a webhook cannot be sent")
             return Unsendable(f"it cannot be sent: {type(error).__name__}")
 
 
@@ -257,6 +269,26 @@ class _LaneThreads:
             hungry = len(self._taken) < self._lane.width
         if hungry:
             self._sleeper.interrupt()
+
+
+def _count(endpoint: EndpointKey, outcome: Answer | Unsendable) -> None:
+    """Counts an attempt; what cannot be sent was none."""
+    if isinstance(outcome, Answer):
+        came_to = "unreachable" if outcome.status is None else "taken" if outcome.error is None else "refused"
+        WEBHOOK_ATTEMPTS.add(endpoint.app, endpoint.id, came_to)
+        WEBHOOK_ATTEMPT_DURATION.add(outcome.duration_ms / 1000, endpoint.app, endpoint.id)
+
+
+def _describe(span: Span, delivery: Delivery, outcome: Answer | Unsendable) -> None:
+    """Without the URL, which may hold a secret."""
+    key = delivery.key
+    span.attributes |= {"purser.app": key.app, "purser.endpoint": key.endpoint_id, "purser.attempt": delivery.number}
+    span.attributes |= {tracing.EVENT_ID: str(key.event_id), "purser.event_type": delivery.event.type}
+    if isinstance(outcome, Unsendable):
+        span.error = "unsendable"
+    else:
+        span.error = outcome.error
+        span.attributes |= {} if outcome.status is None else {"http.response.status_code": outcome.status}
 
 
 def _endpoint_name(delivery: Delivery) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
 
-from shared.settings import AppsSettings, DatabaseSettings, ProcessSettings, ServiceTokenSettings, WorkerSettings
+from shared.settings import (
+    AppsSettings,
+    DatabaseSettings,
+    IpNetwork,
+    ProcessSettings,
+    ServiceTokenSettings,
+    WorkerSettings,
+    networks,
+)
 
 
 class EndpointsSettings(ProcessSettings, AppsSettings):
@@ -22,11 +28,11 @@ class EndpointsSettings(ProcessSettings, AppsSettings):
     @field_validator("webhook_allowed_networks")
     @classmethod
     def _is_networks(cls, value: str) -> str:
-        _networks(value)
+        networks(value)
         return value
 
-    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        return _networks(self.webhook_allowed_networks)
+    def allowed_networks(self) -> tuple[IpNetwork, ...]:
+        return networks(self.webhook_allowed_networks)
 
 
 class PostingSettings(EndpointsSettings):
@@ -52,34 +58,3 @@ class WebhooksSettings(DatabaseSettings, PostingSettings):
 
 class NotifierApiSettings(DatabaseSettings, PostingSettings, ServiceTokenSettings):
     """The internal API's configuration."""
-
-
-def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Raises PydanticCustomError, whose message is the whole sentence."""
-    items = [item.strip() for item in listed.split(",")]
-    return tuple(_network(item, number) for number, item in enumerate(items, start=1) if item)
-
-
-def _network(item: str, number: int) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(item)
-    except ValueError:
-        context = {"problem": _network_problem(item, number)}
-        raise PydanticCustomError(
-            "networks",
-            "{problem}; wanted is a comma list of networks such as 10.0.0.0/8 or fd12:3456::/32",
-            context,
-        ) from None
-
-
-def _network_problem(item: str, number: int) -> str:
-    """Only what begins with an address is quoted: anything else may be a secret that was meant for another variable."""
-    address = item.partition("/")[0]
-    try:
-        ip_address(address)
-    except ValueError:
-        return f"item {number} is no network"
-    try:
-        return f"{item} has host bits set: its network is {ip_network(item, strict=False)}"
-    except ValueError:
-        return f"{address} is followed by no prefix length that it may have"

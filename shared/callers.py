@@ -11,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Any, Final
+from typing import Any
 
 from flask import Response, request
 
 from shared.apps import App, Apps, Scope
 from shared.http import APP_HEADER, CALLER_HEADER, CallerKind, Problem, malformed, not_found, read_caller
-from shared.ids import AppId, UserId
-
-UNADDRESSABLE: Final = frozenset({".", "..", "me"})
-"""No users' ids: in a path of the gateway's they mean something else."""
+from shared.ids import UNADDRESSABLE, AppId, UserId
 
 
 @dataclass(frozen=True, slots=True)

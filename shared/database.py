@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import psycopg2
@@ -24,6 +24,8 @@ INTERACTIVE_LOCK_TIMEOUT_S = 1
 SILENCE_S = 2
 """So much longer than a statement may take is waited for a server that does not enforce its own limits any more."""
 POOL_TIMEOUT_S = 5
+
+_AFTER_COMMIT: Final = "purser_after_commit"
 
 T = TypeVar("T")
 
@@ -117,6 +119,21 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in {"55P03", "57014"}
 
 
+def limit_statements(connection: Connection, *, within_s: int) -> None:
+    """Statements of this transaction may take so long from now on."""
+    connection.exec_driver_sql(f"set local statement_timeout = '{within_s}s'")
+
+
+def after_commit(connection: Connection, then: Callable[[], None]) -> None:
+    """Has `then` called once the transaction that `transact` runs is committed; never when it is rolled back.
+
+    For what is counted: `then` may not fail, nor use the database. Outside `transact` it is not called.
+    """
+    waiting: list[Callable[[], None]] | None = connection.get_execution_options().get(_AFTER_COMMIT)
+    if waiting is not None:
+        waiting.append(then)
+
+
 def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Runs `work` in one transaction and commits. Raises DatabaseUnavailable when the database is away.
 
@@ -137,8 +154,13 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
 
 
 def _attempt(engine: Engine, work: Callable[[Connection], T]) -> T:
+    committed: list[Callable[[], None]] = []
     with engine.begin() as connection:
-        return work(connection)
+        connection.execution_options(**{_AFTER_COMMIT: committed})
+        result = work(connection)
+    for then in committed:
+        then()
+    return result
 
 
 def _translated(error: Exception) -> Exception:

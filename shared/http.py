@@ -9,11 +9,12 @@ gives the app, on every response, an `X-Request-Id` (the caller's own if it is s
   `Problem(404, "not-found", "Not found", "there is no such purchase")`; Flask's own errors, a database that is away
   (503 with `Retry-After`) and what nobody expected (500: the log has the traceback, the caller the trace id) become
   problems too;
-- `trace_id()`: the caller's (W3C Trace Context, `traceparent`), else a new one;
+- `trace_id()`: the caller's (W3C Trace Context, `traceparent`), else a new one. Every line of the log about the request
+  has it, and the request's id; the caller's `tracestate` is let go: nothing here would add to it, or keep it for later;
 - `<user:…>` in a path: a user id is whatever the app's own login says, slashes included, first, last and doubled ones
   too. No path is redirected to one with fewer slashes: that would be another user's;
-- a limit on bodies (413). `read_body(Model)` and `read_query(Model)` check what came in against a pydantic model: a
-  missing field or a wrong type is 400 `malformed-request` that names the field.
+- a limit on bodies (413), and on how deep their JSON goes (400). `read_body(Model)` and `read_query(Model)` check what
+  came in against a pydantic model: a missing field or a wrong type is 400 `malformed-request` that names the field.
 
 `answer(document, status)` makes a JSON response of what msgspec can encode: dicts, dataclasses.
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import quote, unquote
 
@@ -35,9 +37,13 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import PathConverter
 
+from shared import tracing, trail
 from shared.database import DatabaseUnavailable, is_busy
 from shared.ids import IdSource
 from shared.log import get_logger
+from shared.metrics.counted import HTTP_DURATION, HTTP_REQUESTS, REFUSED
+from shared.nesting import DEPTH_MAX, is_too_deep
+from shared.trail import TRACEPARENT_HEADER, SpanId
 
 log = get_logger(__name__)
 
@@ -57,9 +63,11 @@ PROBLEM_TYPE: Final = "application/problem+json"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _IDEMPOTENCY_KEY: Final = re.compile("[ -~]{1,200}")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_NO_TRACE: Final = "0" * 32
-_NO_SPAN: Final = "0" * 16
-_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: no spans of them."""
+_SERVER_ERROR: Final = 500
 
 M = TypeVar("M", bound=BaseModel)
 CallerKind = Literal["client", "server"]
@@ -127,6 +135,7 @@ def problem(
     members: Mapping[str, Any] | None = None,
 ) -> Response:
     """A problem document as a response (RFC 9457), with the trace id that the logs have too."""
+    g.problem_code = code
     document = problem_document(status, code, title, detail, trace_id=trace_id(), members=members)
     response = Response(msgspec.json.encode(document), status=status, content_type=PROBLEM_TYPE)
     response.headers.update(headers or {})
@@ -162,7 +171,11 @@ def install_conventions(app: Flask, *, ids: IdSource, body_bytes_max: int = BODY
     app.url_map.converters["user"] = _UserInPath
     app.config["MAX_CONTENT_LENGTH"] = body_bytes_max
     app.extensions["purser_ids"] = ids
+    app.before_request(_begin)
     app.after_request(_name_request)
+    app.after_request(_count)
+    app.after_request(_tell)
+    app.teardown_request(_leave)
     app.register_error_handler(Problem, Problem.response)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(DatabaseUnavailable, _database_problem)
@@ -171,9 +184,7 @@ def install_conventions(app: Flask, *, ids: IdSource, body_bytes_max: int = BODY
 
 def trace_id() -> str:
     """The trace that this request belongs to: 32 hexadecimal digits."""
-    if "trace_id" not in g:
-        g.trace_id = _given_trace(request.headers.get("traceparent", "")) or _ids().trace_id()
-    return cast(str, g.trace_id)
+    return _trace()[0]
 
 
 def request_id() -> str:
@@ -238,6 +249,8 @@ def read_caller(header: str) -> tuple[CallerKind, str] | None:
 
 def _json_object(model: type[BaseModel]) -> dict[str, Any]:
     body = _body()
+    if is_too_deep(body):
+        raise malformed(f"the body is not JSON of at most {DEPTH_MAX} levels")
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -276,19 +289,59 @@ def _first_problem(error: ValidationError) -> str:
     return f"{field}: {message}" if field else message
 
 
-def _given_trace(traceparent: str) -> str | None:
-    """The trace id of a `traceparent` that is valid (W3C Trace Context, sections 3.2.2 and 4.3)."""
-    match = _TRACEPARENT.fullmatch(traceparent)
-    if match is None:
-        return None
-    version, trace, span, more = match.groups()
-    if version == "ff" or (version == "00" and more) or trace == _NO_TRACE or span == _NO_SPAN:
-        return None
-    return str(trace)
+def _trace() -> tuple[str, SpanId | None]:
+    """The request's trace, and the span in it that called us, if the caller named one."""
+    if "trace" not in g:
+        given = trail.read_traceparent(request.headers.get(TRACEPARENT_HEADER, ""))
+        g.trace = given or (_ids().trace_id(), None)
+    return cast("tuple[str, SpanId | None]", g.trace)
 
 
 def _ids() -> IdSource:
     return cast(IdSource, current_app.extensions["purser_ids"])
+
+
+def _begin() -> None:
+    g.began_s = perf_counter()
+    _arrive()
+
+
+def _arrive() -> None:
+    """What this thread does from now on belongs to the request's trace."""
+    trace, parent = _trace()
+    if (route := _route()) not in _PROBES:
+        g.span = tracing.begin(f"{_method()} {route}", kind="server", trace_id=trace, parent_id=parent)
+    here = g.get("span")
+    span_id = here.span_id if here else parent or SpanId(_ids().uuid().hex[16:])
+    trail.move_to(trail.Place(trace, span_id, request_id=request_id()))
+
+
+def _leave(_error: BaseException | None) -> None:
+    """The thread's next request is another's."""
+    tracing.end(g.pop("span", None))
+    trail.move_to()
+
+
+def _count(response: Response) -> Response:
+    route, method = _route(), _method()
+    HTTP_REQUESTS.add(route, method, str(response.status_code))
+    HTTP_DURATION.add(perf_counter() - g.began_s, route)
+    if "problem_code" in g:
+        REFUSED.add(g.problem_code)
+    return response
+
+
+def _tell(response: Response) -> Response:
+    log.debug("answered", method=_method(), route=_route(), status=response.status_code)
+    if (span := g.get("span")) is not None:
+        span.attributes |= {
+            "http.request.method": _method(),
+            "http.route": _route(),
+            "http.response.status_code": response.status_code,
+        }
+        if response.status_code >= _SERVER_ERROR:  # OpenTelemetry: 4xx is no error of the server's
+            span.error = str(response.status_code)
+    return response
 
 
 def _name_request(response: Response) -> Response:
@@ -316,16 +369,20 @@ _HTTP_PROBLEMS: Final[Mapping[int, tuple[str, str, str]]] = {
 
 
 def _database_problem(_error: DatabaseUnavailable) -> Response:
-    log.warning("the database is away", trace_id=trace_id(), route=_route())
+    log.warning("the database is away", route=_route())
     return unavailable("the database is away: ask again").response()
 
 
 def _unexpected_problem(error: Exception) -> Response:
     if is_busy(error):
-        log.warning("the database was too slow", trace_id=trace_id(), route=_route())
+        log.warning("the database was too slow", route=_route())
         return unavailable("the database is busy: ask again").response()
-    log.error("not answered", trace_id=trace_id(), request_id=request_id(), route=_route(), exc_info=error)
+    log.error("not answered", route=_route(), exc_info=error)
     return problem(500, "internal-error", "Internal error", "something went wrong here; the trace id leads to the log")
+
+
+def _method() -> str:
+    return request.method if request.method in _METHODS else "other"
 
 
 def _route() -> str:

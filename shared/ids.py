@@ -29,6 +29,12 @@ SubscriptionId = NewType("SubscriptionId", str)
 EntitlementId = NewType("EntitlementId", str)  # the catalogue's own
 
 
+ME: Final = "me"
+"""In a path: the user whose token it is."""
+UNADDRESSABLE: Final = frozenset({".", "..", ME})
+"""No users' ids, since a path cannot name them: whoever normalizes a URL drops the dots (RFC 3986, 6.2.2.3)."""
+
+
 class IdSource(Protocol):
     """Where every new id and every random number comes from."""
 
@@ -104,6 +110,19 @@ def uuid7_moment(value: UUID) -> datetime:
     return from_unix_ms(value.int >> 80)
 
 
+ERASED_PREFIX: Final = "erased:"
+
+
+def pseudonym(value: UUID) -> UserId:
+    """Who an erased user's things belong to from then on: `value` is random, and leads back to nobody."""
+    return UserId(ERASED_PREFIX + value.hex)
+
+
+def is_pseudonym(user_id: str) -> bool:
+    """Whether this is who an erased user's things belong to."""
+    return user_id.startswith(ERASED_PREFIX)
+
+
 _PUBLIC_ID: Final = re.compile(r"(?P<prefix>[a-z]{3})_(?P<digits>[0-9a-f]{32})")
 
 
@@ -169,6 +188,11 @@ def webhook_endpoint_subject(*, app: str, endpoint_id: str) -> str:
 def account_subject(*, app: str, user_id: str) -> str:
     """The subject of a user's account token."""
     return "acc_" + _digest(app, user_id)
+
+
+def erasure_subject(*, app: str, user_id: str) -> str:
+    """The subject of a user's having been erased, by the pseudonym."""
+    return "era_" + _digest(app, user_id)
 
 
 def _digest(*parts: str) -> str:

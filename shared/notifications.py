@@ -17,13 +17,15 @@ from typing import Any, Final
 
 from shared.apps import App, Apps
 from shared.events import Draft, NotificationReceived
-from shared.ids import notification_subject
+from shared.ids import TransactionId, notification_subject
+from shared.jws import JwsMalformed, peek_claims
 
 _CARRIERS: Final = ("data", "summary", "externalPurchaseToken", "appData")
 """Apple, responseBodyV2DecodedPayload: they exclude each other, and each names the app. Looked for in this order."""
 _SANDBOX_MARK: Final = "SANDBOX"
 _NOTIFICATION_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 _WORD: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+_TRANSACTION_ID: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 UNSTATED: Final = "UNSTATED"
 """The type of a notification that states none: what is recorded has one."""
 
@@ -59,6 +61,7 @@ def notification_of(claims: Mapping[str, Any], *, signed_payload: str) -> Notifi
         notification_type=_text(claims, "notificationType", _WORD) or UNSTATED,
         subtype=_text(claims, "subtype", _WORD),
         signed_payload=signed_payload,
+        original_transaction_id=_original_transaction_id(claims),
     )
 
 
@@ -103,6 +106,18 @@ def _text(claims: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str
     """None for what is not there, or cannot be kept as a word of its own."""
     value = claims.get(name)
     return value if isinstance(value, str) and pattern.fullmatch(value) is not None else None
+
+
+def _original_transaction_id(claims: Mapping[str, Any]) -> TransactionId | None:
+    """Of the transaction inside, which whoever signed the notification has signed with it."""
+    data = claims.get("data")
+    signed = data.get("signedTransactionInfo") if isinstance(data, dict) else None
+    try:
+        said = peek_claims(signed) if isinstance(signed, str) else {}
+    except JwsMalformed:
+        return None
+    found = _text(said, "originalTransactionId", _TRANSACTION_ID)
+    return None if found is None else TransactionId(found)
 
 
 def _digest(signed_payload: str) -> str:

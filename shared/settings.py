@@ -1,19 +1,25 @@
 """The pieces of configuration that several services read: `PURSER_…` variables, checked when the process starts.
 
 Each service composes its own settings from these in its `settings.py`. A missing or bad value ends the process with a
-sentence that names the variable.
+sentence that names the variable. A secret (whatever is a `SecretStr`) may stand in a file instead, which the variable
+with `_FILE` behind its name names: `PURSER_DATABASE_URL_FILE=/run/secrets/database-url`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar, get_args
+from urllib.parse import unquote
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.apps import Apps, AppsInvalid, load_apps
@@ -40,6 +46,15 @@ EXAMPLE_SECRETS = frozenset(
 
 
 PREFIX: Final = "PURSER_"
+IN_FILE: Final = "_FILE"
+"""Behind the name of a variable: the file that its secret stands in."""
+SECRET_FILE_BYTES_MAX: Final = 64 * 1024
+
+IpNetwork = IPv4Network | IPv6Network
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""RFC 9110, section 5.5, without what is not ASCII."""
 
 NOTHING_KNOWN: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -50,11 +65,37 @@ class Piece(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
 
-class ProcessSettings(Piece):
-    """What every process reads."""
+class TracingSettings(Piece):
+    """Who is told of traces, by OTLP over HTTP; nobody without a URL. Paths (`/v1/traces`) are put behind it.
+
+    `otlp_headers`: sent along, a comma list of `name=value`, the values percent-encoded (a hosted collector's key).
+    `traces_sample`: so much of all traces, chosen by their ids; the same for all processes, so that traces are whole.
+    """
+
+    otlp_url: str = Field(default="", pattern=r"^(https?://[^/@\s?#]+(/[^@\s?#]*)?)?$")
+    otlp_headers: SecretStr = SecretStr("")
+    traces_sample: float = Field(default=1.0, ge=0, le=1)
+
+    @field_validator("otlp_headers")
+    @classmethod
+    def _is_headers(cls, value: SecretStr) -> SecretStr:
+        _headers(value.get_secret_value())
+        return value
+
+    def otlp_header_pairs(self) -> dict[str, str]:
+        return _headers(self.otlp_headers.get_secret_value())
+
+
+class ProcessSettings(TracingSettings):
+    """What every process reads. `bind`: the address that it listens on, where it listens.
+
+    `metrics_port`: there it tells its metrics; 0: nowhere.
+    """
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     production: bool = False
+    bind: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65_500)  # `purser up` takes those after it too
 
 
 class DatabaseSettings(Piece):
@@ -73,6 +114,13 @@ class WorkerSettings(ProcessSettings, DatabaseSettings, BrokerSettings):
     """What every worker process reads; `heartbeat_file` is touched while it is well (for health checks)."""
 
     heartbeat_file: Path | None = None
+
+
+class CourierSettings(WorkerSettings):
+    """What couriers read. `proofs_kept_days`: so long receipts, and what stores have signed, stay in the journal after
+    they were handled; 0: for ever."""
+
+    proofs_kept_days: int = Field(default=90, ge=0, le=36_500)
 
 
 class AppsSettings(Piece):
@@ -112,6 +160,10 @@ class ServiceTokenSettings(Piece):
 S = TypeVar("S", bound=Piece)
 
 
+class SecretFilesInvalid(ValueError):
+    """Secrets that were to come from files do not. Each argument is a sentence that names a variable."""
+
+
 def read(settings_class: type[S], known: Mapping[str, str] = NOTHING_KNOWN) -> S:
     """The settings as `examine` reads them; ends the process with a sentence per variable that is missing or bad."""
     settings, problems = examine(settings_class, known)
@@ -127,6 +179,10 @@ def examine(settings_class: type[S], known: Mapping[str, str] = NOTHING_KNOWN) -
     examples carry, by itself or within a URL, is bad.
     """
     values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in known.items()}
+    try:
+        values |= _secrets_in_files(name for name in secrets_of(settings_class) if name not in values)
+    except SecretFilesInvalid as error:
+        return None, list(error.args)
     try:
         settings = settings_class(**values)
     except ValidationError as error:
@@ -182,11 +238,103 @@ def _digest(path: Path | None) -> str | None:
         return None
 
 
+def count_into(directory: Path) -> None:
+    """Has prometheus_client count into files of this directory, in this process and those that it forks from now on.
+
+    The library reads the variable when it is imported.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+
+
 def refuse(*sentences: str) -> NoReturn:
     """Ends the process: it cannot run with this configuration."""
     for sentence in sentences:
         sys.stderr.write(f"purser: {sentence}\n")
     raise SystemExit(2)
+
+
+def secrets_of(settings_class: type[Piece]) -> list[str]:
+    """The names of its settings that are secrets."""
+    return [
+        name
+        for name, field in settings_class.model_fields.items()
+        if SecretStr in {field.annotation, *get_args(field.annotation)}
+    ]
+
+
+def _secrets_in_files(names: Iterable[str]) -> dict[str, str]:
+    """Those of these secrets that stand in files. Raises SecretFilesInvalid with all that is wrong."""
+    found, problems = {}, []
+    for variable, name in ((_variable(name), name) for name in names):
+        path = os.environ.get(variable + IN_FILE)
+        if not path:
+            continue
+        if os.environ.get(variable):
+            problems.append(f"{variable} and {variable}{IN_FILE} are both set: one of them is wanted")
+            continue
+        try:
+            found[name] = _secret_in(Path(path))
+        except (OSError, ValueError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error
+            problems.append(f"{variable}{IN_FILE}: {path}: {problem}")
+    if problems:
+        raise SecretFilesInvalid(*problems)
+    return found
+
+
+def _secret_in(path: Path) -> str:
+    """The file's text without the line's end, which editors and `echo` add. Raises OSError, ValueError."""
+    with path.open("rb") as file:
+        content = file.read(SECRET_FILE_BYTES_MAX + 1)
+    if len(content) > SECRET_FILE_BYTES_MAX:
+        raise ValueError("the file is too large for a secret")
+    try:
+        secret = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("the file is not text in UTF-8") from None  # its error would quote the secret
+    if not secret:
+        raise ValueError("the file is empty")
+    return secret
+
+
+def _headers(listed: str) -> dict[str, str]:
+    """The headers of a comma list. Raises PydanticCustomError, whose message quotes nothing: a value is a secret."""
+    pairs = [pair.partition("=") for pair in listed.split(",") if pair.strip()]
+    headers = {name.strip(): unquote(value.strip()) for name, _, value in pairs}
+    if not all(_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value) for name, value in headers.items()):
+        raise PydanticCustomError("headers", "wanted is a comma list of name=value, the values percent-encoded")
+    return headers
+
+
+def networks(listed: str) -> tuple[IpNetwork, ...]:
+    """The networks of a comma list (CIDR). Raises PydanticCustomError, whose message is the whole sentence."""
+    items = [item.strip() for item in listed.split(",")]
+    return tuple(_network(item, number) for number, item in enumerate(items, start=1) if item)
+
+
+def _network(item: str, number: int) -> IpNetwork:
+    try:
+        return ip_network(item)
+    except ValueError:
+        context = {"problem": _network_problem(item, number)}
+        raise PydanticCustomError(
+            "networks",
+            "{problem}; wanted is a comma list of networks such as 10.0.0.0/8 or fd12:3456::/32",
+            context,
+        ) from None
+
+
+def _network_problem(item: str, number: int) -> str:
+    """Only what begins with an address is quoted: anything else may be a secret that was meant for another variable."""
+    address = item.partition("/")[0]
+    try:
+        ip_address(address)
+    except ValueError:
+        return f"item {number} is no network"
+    try:
+        return f"{item} has host bits set: its network is {ip_network(item, strict=False)}"
+    except ValueError:
+        return f"{address} is followed by no prefix length that it may have"
 
 
 def _example_variables(settings: Piece) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.support.stack import Servers, reachable_directory, running_servers
@@ -15,6 +17,8 @@ from tests.support.stack import Servers, reachable_directory, running_servers
 settings.register_profile("purser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("purser")
 settings.register_profile("full", max_examples=2000)  # for --hypothesis-profile
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))  # as our processes, unless told
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from requests import Session
 from sqlalchemy import Engine
 
+from shared import tracing
 from shared.apps import Apps
 from shared.bus.consumer import OneByOne
 from shared.bus.heartbeat import Heartbeat
@@ -24,6 +25,8 @@ from shared.database import connect_engine, transact
 from shared.ids import system_ids
 from shared.jws import JwsVerifier
 from shared.log import configure_logging
+from shared.metrics.read import DATABASE_UP, Family, ReadAtScrape, family
+from shared.metrics.serving import serve_metrics
 from shared.schedule import Job, Schedule, run_until_told
 from shared.settings import checked_apps, checked_catalog, read
 from shared.trust import jws_verifier
@@ -140,13 +143,29 @@ def run_reconciler() -> None:
     """Asks the store what it had said until SIGTERM or SIGINT."""
     settings = read(ReconcilerSettings)
     configure_logging(service=RECONCILER, level=settings.log_level)
+    tracing.start(service=RECONCILER, settings=settings)
     url = settings.database_url.get_secret_value()
     engine = connect_engine(url, role=ROLE, pool_size=RECONCILER_CONNECTIONS, application_name=RECONCILER)
     apps = checked_apps(settings, production=settings.production)
     signatures = jws_verifier(settings, production=settings.production)
     with reconciler_on(engine, apps=apps, settings=settings, signatures=signatures, clock=SystemClock()) as reconciler:
+        looked = ReadAtScrape(partial(reconciliations_watched, engine), up=DATABASE_UP, clock=SystemClock())
+        serve_metrics(settings, looked)
         jobs = reconciling_jobs(settings, engine=engine, apps=apps, reconciler=reconciler)
         run_until_told(Schedule(jobs, heartbeat=Heartbeat(settings.heartbeat_file)))
+
+
+def reconciliations_watched(engine: Engine) -> list[Family]:
+    """What was missed, and when it was last looked, as it is told at the scrape. Raises DatabaseUnavailable."""
+    known = {
+        (each.key.app, each.key.environment, each.key.road): each for each in reconciliations(partial(transact, engine))
+    }
+    missed = {labels: each.missed for labels, each in known.items()}
+    looked = {labels: each.checked_at.timestamp() for labels, each in known.items() if each.checked_at is not None}
+    return [
+        family("purser_reconciliation_missed_total", missed),
+        family("purser_reconciliation_looked_timestamp_seconds", looked),
+    ]
 
 
 def reconciling_jobs(settings: ReconcilerSettings, *, engine: Engine, apps: Apps, reconciler: Reconciler) -> list[Job]:

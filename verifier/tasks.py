@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -11,17 +11,23 @@ from shared.apps import Apps
 from shared.bus.consumer import InBatches, OneByOne
 from shared.catalog import Catalog
 from shared.clock import Clock
+from shared.database import after_commit
 from shared.events import (
     AccountTokenIssued,
     NotificationReceived,
+    PurchaseRejected,
+    PurchaseVerified,
     ReceiptSubmitted,
     SubscriptionReported,
     TransactionIdSubmitted,
     TransactionSubmitted,
 )
-from shared.outcome import Handled, Tried
+from shared.metrics.counted import VERIFICATIONS
+from shared.outcome import Handled, Parked, Tried, TryLater
 from verifier import handlers
 from verifier.domain import AppleTransaction, Rejected
+
+Fact = TypeVar("Fact")
 
 RecordsOn = Callable[[Connection], handlers.Records]
 
@@ -33,13 +39,16 @@ def local_checks(
 
     def checking(handle: Callable[..., Handled]) -> InBatches:
         return InBatches(
-            lambda connection, events: handle(
-                events,
-                records=records_on(connection),
-                signatures=signatures,
-                apps=apps,
-                catalog=catalog,
-                now=clock.now(),
+            lambda connection, events: counted(
+                connection,
+                handle(
+                    events,
+                    records=records_on(connection),
+                    signatures=signatures,
+                    apps=apps,
+                    catalog=catalog,
+                    now=clock.now(),
+                ),
             )
         )
 
@@ -79,11 +88,12 @@ def receipt_checks(
         )
 
     def settle(connection: Connection, answered: Sequence[tuple[Any, handlers.ReceiptWord]]) -> Handled:
-        return handlers.settle_receipts(
+        handled = handlers.settle_receipts(
             answered, records=records_on(connection), apps=apps, catalog=catalog, now=clock.now()
         )
+        return counted(connection, handled)
 
-    return {ReceiptSubmitted.TYPE: OneByOne(prepare=ask_about_receipt, settle=settle)}
+    return {ReceiptSubmitted.TYPE: OneByOne(prepare=counted_unless_answered(ask_about_receipt), settle=settle)}
 
 
 def lookups(
@@ -101,8 +111,43 @@ def lookups(
         return handlers.look_up(event, transactions=transactions, signatures=signatures, apps=apps, now=clock.now())
 
     def settle(connection: Connection, answered: Sequence[tuple[Any, AppleTransaction | Rejected]]) -> Handled:
-        return handlers.settle_lookups(
+        handled = handlers.settle_lookups(
             answered, records=records_on(connection), apps=apps, catalog=catalog, now=clock.now()
         )
+        return counted(connection, handled)
 
-    return {TransactionIdSubmitted.TYPE: OneByOne(prepare=look_up, settle=settle)}
+    return {TransactionIdSubmitted.TYPE: OneByOne(prepare=counted_unless_answered(look_up), settle=settle)}
+
+
+def counted(connection: Connection, handled: Handled) -> Handled:
+    """Has what the verifying came to counted, once it is committed."""
+    after_commit(connection, lambda: _count(handled))
+    return handled
+
+
+def counted_unless_answered(ask: Callable[[Any, Tried], Fact]) -> Callable[[Any, Tried], Fact]:
+    """Counts what was asked in vain; what was answered is counted when it is settled."""
+
+    def asking(event: Any, before: Tried) -> Fact:
+        try:
+            return ask(event, before)
+        except TryLater:
+            VERIFICATIONS.add("later", "")
+            raise
+        except Parked:
+            VERIFICATIONS.add("parked", "")
+            raise
+
+    return asking
+
+
+def _count(handled: Handled) -> None:
+    for payload in (draft.payload for draft in handled.drafts):
+        if isinstance(payload, PurchaseVerified):
+            VERIFICATIONS.add("verified", "")
+        elif isinstance(payload, PurchaseRejected):
+            VERIFICATIONS.add("rejected", payload.code)
+    for _ in handled.later:
+        VERIFICATIONS.add("later", "")
+    for _ in handled.parked:
+        VERIFICATIONS.add("parked", "")

@@ -9,7 +9,7 @@ import click
 from deploy.addresses import known_environment
 from deploy.errors import StackInvalid
 from deploy.processes import PROCESSES
-from deploy.settings import StackSettings, inherited_environment
+from deploy.settings import StackSettings, environment_with
 from shared.settings import read
 
 
@@ -22,7 +22,7 @@ def command(name: str) -> None:
     """
     settings = read(StackSettings)
     argv = PROCESSES[name].argv(settings)
-    env = {**inherited_environment(), **known_environment(settings)}
+    env = environment_with(known_environment(settings))
     try:
         os.execvpe(argv[0], argv, env)  # noqa: S606 - no shell is wanted
     except OSError as error:

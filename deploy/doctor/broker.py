@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import ChannelError, KombuError
 
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
-from shared.bus.routes import CONSUMERS
+from shared.bus import rabbitmq
+from shared.bus.routes import CONSUMERS, ConsumerName
 from shared.bus.worker import celery_app
 
 NAME = "broker"
@@ -24,8 +27,10 @@ def check_broker(url: str) -> list[Finding]:
     with app.connection_for_write() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            if rabbitmq.is_rabbitmq(url):
+                return [*_guest(url), *_rabbitmq(app)]
             channel = connection.default_channel
-            return [*_server(channel), _queues(channel)]
+            return [*_redis(channel.client), _queues({name: _depth(channel, name) for name in CONSUMERS})]
         except _errors(connection) as error:
             return [
                 failed(NAME, f"it cannot be used: {_kind(error)}", "start it, or mend PURSER_BROKER_URL"),
@@ -56,12 +61,8 @@ def _kind(error: Exception) -> str:
     return type(error.__cause__ or error).__name__
 
 
-def _server(channel: Any) -> Iterable[Finding]:
-    """Redis throws away what it holds when it is full and not told otherwise; RabbitMQ does not."""
-    client = getattr(channel, "client", None)
-    if client is None:
-        yield ok(NAME, "RabbitMQ answers")
-        return
+def _redis(client: Any) -> Iterable[Finding]:
+    """It throws away what it holds when it is full and not told otherwise."""
     memory = client.info("memory")
     yield ok(NAME, f"Redis or Valkey answers, {memory['used_memory_human']} in use")
     policy = memory.get("maxmemory_policy", "unknown")
@@ -71,8 +72,49 @@ def _server(channel: Any) -> Iterable[Finding]:
         yield warning(NAME, "more than nine tenths of its memory are in use", "raise maxmemory")
 
 
-def _queues(channel: Any) -> Finding:
-    return ok("queues", ", ".join(f"{name} {_depth(channel, name)}" for name in CONSUMERS))
+def _guest(url: str) -> Iterable[Finding]:
+    if urlsplit(url).username in (None, "guest"):
+        yield warning(NAME, "its login is guest, which everybody knows", "rabbitmqctl add_user, and delete_user guest")
+
+
+def _rabbitmq(app: Celery) -> Iterable[Finding]:
+    """Without memory or disk it takes nothing, and only who publishes is told; a queue may be of an older kind."""
+    with closing(rabbitmq.Link(app)) as link:
+        yield _taking(link)
+    with closing(rabbitmq.Link(app)) as link:  # the other one may not be listened to any more
+        queues = {name: looked for name in CONSUMERS if (looked := link.look_at(name)) is not None}
+        yield _queues({name: queues[name].messages if name in queues else 0 for name in CONSUMERS})
+        for name in queues:
+            yield from _kind_of(link, name)
+        yield from _idle([name for name, looked in queues.items() if not looked.workers])
+
+
+def _taking(link: rabbitmq.Link) -> Finding:
+    try:
+        link.require_taken()
+    except rabbitmq.Blocked as error:
+        return failed(NAME, str(error), "give it memory or disk: accepting goes on meanwhile, and nothing is lost")
+    return ok(NAME, f"{link.server} answers, and takes messages")
+
+
+def _kind_of(link: rabbitmq.Link, queue: str) -> Iterable[Finding]:
+    """Of one that is there, which declaring it does not change."""
+    try:
+        link.declare_queue(queue)
+    except rabbitmq.OfAnotherKind as error:
+        yield failed("queues", f"{queue} is no quorum queue", error.remedy)
+
+
+def _idle(names: Sequence[ConsumerName]) -> Iterable[Finding]:
+    """A quorum queue whose node died when it had just been made may stand still for good, and its worker with it."""
+    if names:
+        remedy = f"start it; where it runs all the same, {rabbitmq.remedy_of(names[0])}"
+        yield warning("queues", f"no worker takes from {', '.join(names)}", remedy)
+
+
+def _queues(depths: Mapping[ConsumerName, int]) -> Finding:
+    """The courier makes them when it first hands something over, the workers when they start."""
+    return ok("queues", ", ".join(f"{name} {depth}" for name, depth in depths.items()))
 
 
 def _depth(channel: Any, queue: str) -> int:

@@ -19,11 +19,11 @@ from shared.catalog import Catalog, CatalogInvalid, load_catalog
 from shared.settings import (
     AppsSettings,
     BrokerSettings,
+    CourierSettings,
     DatabaseSettings,
     Piece,
     ProcessSettings,
     TrustSettings,
-    WorkerSettings,
     examine,
 )
 from simulator.settings import SimulatorSettings
@@ -34,7 +34,7 @@ READ_BY: Mapping[str, type[Piece]] = {
     "ledger-api": LedgerApiSettings,
     "notifier-api": NotifierApiSettings,
     "gateway": GatewaySettings,
-    "courier": WorkerSettings,
+    "courier": CourierSettings,
     "verifier": VerifierSettings,
     "verifier-store": VerifierSettings,
     "verifier-lookups": VerifierSettings,

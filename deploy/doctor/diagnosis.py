@@ -14,6 +14,8 @@ from deploy.doctor.configuration import Configuration, read_configuration
 from deploy.doctor.database import check_database
 from deploy.doctor.examination import LIMIT_S, Check, examine
 from deploy.doctor.findings import Finding, failed, unchecked
+from deploy.doctor.metrics import NAME as METRICS
+from deploy.doctor.metrics import check_metrics
 from deploy.doctor.network import (
     check_endpoints,
     check_flower,
@@ -27,6 +29,8 @@ from deploy.doctor.reconciliation import check_reconciliation
 from deploy.doctor.server_api import check_server_api
 from deploy.doctor.telling import NAME as TELLING
 from deploy.doctor.telling import check_telling
+from deploy.remembered import recall
+from deploy.scraping import addresses_beside
 from deploy.settings import StackSettings, reach_of
 from notifier.domain.addresses import Reach
 from shared.apps import App
@@ -124,6 +128,9 @@ def _servers(known: Configuration, question: Question, clock: Clock) -> Iterable
         ),
     )
     yield _given("flower", _ours(known.stack, "flower_port"), lambda url: check_flower(url, clock=clock))
+    if known.stack is not None and known.stack.metrics_port and recall(known.stack.data_dir) is not None:
+        addresses = addresses_beside(known.stack)
+        yield Check(METRICS, lambda: check_metrics(addresses))
 
 
 def _ours(stack: StackSettings | None, port_setting: str) -> str | None:

@@ -25,6 +25,7 @@ from shared.apps import App, Apps, ClientTokens
 from shared.clock import Clock
 from shared.ids import AppId
 from shared.log import get_logger
+from shared.nesting import is_too_deep
 
 log = get_logger(__name__)
 
@@ -69,9 +70,8 @@ class Credentials:
 
     def authenticate(self, authorization: str | None) -> Caller:
         """Raises CredentialRejected, KeysUnavailable."""
-        scheme, _, credential = (authorization or "").partition(" ")
-        credential = credential.strip()
-        if scheme.lower() != "bearer" or not credential:
+        credential = _bearer(authorization)
+        if not credential:
             raise CredentialRejected("an Authorization header with a bearer credential is wanted")
         if len(credential) > TOKEN_LENGTH_MAX or not credential.isascii():
             raise CredentialRejected("the credential is not a token of this service")
@@ -102,6 +102,17 @@ class Credentials:
         if len(issuers) != 1:
             raise CredentialRejected("the client token is not for an app of this service")
         return issuers[0]
+
+
+def is_server_key(authorization: str | None) -> bool:
+    """Whether it has the form of one, a good one or not."""
+    return _bearer(authorization).startswith(SERVER_KEY_PREFIX)
+
+
+def _bearer(authorization: str | None) -> str:
+    """The credential of an `Authorization` header (RFC 6750, 2.1); empty when there is none."""
+    scheme, _, credential = (authorization or "").partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else ""
 
 
 class _Issuer:
@@ -250,7 +261,10 @@ def _unverified_audience(token: str) -> list[str]:
     if len(segments) != 3:
         raise CredentialRejected("the credential is not a token of this service")
     try:
-        said = msgspec.json.decode(base64url_decode(segments[1]), type=_Audience).aud
+        claims = base64url_decode(segments[1])
+        if is_too_deep(claims):
+            raise CredentialRejected("the credential is not a token of this service")
+        said = msgspec.json.decode(claims, type=_Audience).aud
     except (msgspec.DecodeError, Base64Error, ValueError, RecursionError) as error:
         raise CredentialRejected("the credential is not a token of this service") from error
     return [said] if isinstance(said, str) else said

@@ -14,6 +14,7 @@ from gateway.api.access import Access
 from gateway.api.routes import ROUTES, Route
 from shared.apps import ENDPOINT_ID_PATTERN
 from shared.http import IDEMPOTENCY_KEY_HEADER, IDEMPOTENT_REPLAYED_HEADER
+from shared.trail import TRACEPARENT_HEADER
 
 _JSON: Final = "application/json"
 _PROBLEM_JSON: Final = "application/problem+json"
@@ -55,6 +56,13 @@ _KEY: Final = {
     "description": "The caller's own name for what is to be done: a repeat with it is done once.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
 }
+_TRACEPARENT: Final = {
+    "name": TRACEPARENT_HEADER,
+    "in": "header",
+    "description": "The caller's trace (W3C Trace Context), which this becomes part of; what is not valid is ignored.",
+    "schema": {"type": "string"},
+    "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+}
 _REPLAYED: Final = {
     IDEMPOTENT_REPLAYED_HEADER: {
         "description": "There when this was answered before, to a request with the same key.",
@@ -67,6 +75,7 @@ _ERRORS: Final = {
     403: "The credential is good, but not for this call.",
     404: "Not there, or not the caller's to see.",
     413: "The body is too large.",
+    429: "`too-many-requests`: this user, or this address, asks too often. See `Retry-After`; nothing was done.",
     503: "Something is away for the moment; nothing was done. See `Retry-After`.",
 }
 _NO_ANSWER: Final = """\
@@ -151,9 +160,10 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
-    return (
-        [{**_KEY, "required": route.order.key == "required"}] if route.order is not None and _takes_key(route) else []
-    )
+    parameters: list[dict[str, Any]] = [] if route.access is Access.EVERYBODY else [_TRACEPARENT]
+    if route.order is not None and _takes_key(route):
+        parameters.append({**_KEY, "required": route.order.key == "required"})
+    return parameters
 
 
 def _takes_key(route: Route) -> bool:
@@ -210,6 +220,7 @@ def _error_statuses(route: Route) -> list[int]:
             *([404] if "{" in route.path else []),
             *([413] if route.body else []),
             *_refusals(route),
+            *([429] if route.access is not Access.EVERYBODY else []),
             *([503] if route.access is not Access.EVERYBODY or route.endpoint.endswith("readyz") else []),
         ]
     )

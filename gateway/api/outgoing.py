@@ -31,6 +31,11 @@ _HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         " them while the secret is changed. One that is right is enough.",
         {"type": "string", "pattern": "^v1,[A-Za-z0-9+/]{43}=( v1,[A-Za-z0-9+/]{43}=)*$"},
     ),
+    "traceparent": (
+        "The trace of what led to it, from the client's request on (W3C Trace Context), and the span of this attempt."
+        " It is not signed.",
+        {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$"},
+    ),
 }
 _RETRY_AFTER: Final = {
     "Retry-After": {

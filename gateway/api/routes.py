@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from flask import Flask, Response, request
 from pydantic import BaseModel
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from gateway.api import (
     deliveries,
@@ -27,10 +28,16 @@ from gateway.api import (
     webhooks,
 )
 from gateway.api.access import Access, admit
+from gateway.api.credentials import CredentialRejected, is_server_key
 from gateway.api.services import Services
-from shared.http import IDEMPOTENCY_KEY_HEADER, malformed, read_idempotency_key
+from gateway.domain.callers import Caller
+from shared.http import IDEMPOTENCY_KEY_HEADER, Problem, malformed, read_idempotency_key
+from shared.jws import JwsMalformed, JwsUntrusted
 
 _PART: Final = re.compile(r"\{(\w+)\}")
+_UNPROVEN: Final = (Problem, RequestEntityTooLarge, JwsMalformed, JwsUntrusted)
+"""What comes of a webhook that no store has signed. What one has signed is not held against its address, whatever it
+says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ class Route:
     call takes one, and the parts of the path.
 
     The view's docstring is what the contract says of the call; `answers` has the document of each good status, None for
-    what is not JSON, and `answer_examples` shows some of them.
+    what is not JSON, and `answer_examples` shows some of them. `costly`: it takes the store's time or writes, so a user
+    may not make it as often as others.
     """
 
     method: str
@@ -63,6 +71,7 @@ class Route:
     examples: Mapping[str, documents.Example] = field(default_factory=dict)  # of the body
     answer_examples: Mapping[str, documents.Example] = field(default_factory=dict)
     order: Order | None = None
+    costly: bool = False
 
     @property
     def endpoint(self) -> str:
@@ -90,6 +99,7 @@ ROUTES: Final = (
         query=documents.WaitQuery,
         body=documents.PurchaseSubmission,
         examples=documents.PURCHASE_EXAMPLES,
+        costly=True,
     ),
     Route(
         "GET",
@@ -109,7 +119,14 @@ ROUTES: Final = (
         query=documents.PageQuery,
     ),
     Route("GET", "/v1/products", Access.READER, users.products, {200: documents.ProductList}),
-    Route("GET", "/v1/users/{user}/account-token", Access.READER, users.account_token, {200: documents.AccountToken}),
+    Route(
+        "GET",
+        "/v1/users/{user}/account-token",
+        Access.READER,
+        users.account_token,
+        {200: documents.AccountToken},
+        costly=True,
+    ),
     Route(
         "GET",
         "/v1/users/{user}/wallet",
@@ -153,6 +170,7 @@ ROUTES: Final = (
         body=documents.NewSpend,
         examples=documents.SPEND_EXAMPLES,
         order=Order("required", {409: [_REUSED], 422: [_INSUFFICIENT, _OUT_OF_RANGE]}),
+        costly=True,
     ),
     Route(
         "POST",
@@ -213,6 +231,7 @@ ROUTES: Final = (
         body=documents.NewRefundRequest,
         examples=documents.REFUND_REQUEST_EXAMPLES,
         order=Order("none", {422: [_NOT_ELIGIBLE]}),
+        costly=True,
     ),
     Route(
         "GET",
@@ -341,15 +360,48 @@ def _rule(path: str) -> str:
 
 
 def _guarded(route: Route, services: Services) -> Callable[..., Response]:
+    if route.access is Access.STORE:
+        return _for_a_store(route, services)
     if not route.access.needs_credential:
         return lambda **parts: route.view(services, **parts)
 
     def view(**parts: Any) -> Response:
-        caller = services.credentials.authenticate(request.headers.get("Authorization"))
+        caller = _authenticated(services)
+        services.limits.admit(caller, costly=route.costly)
         admit(caller, route.access)
         return route.view(services, caller, **_key_of(route), **parts)
 
     return view
+
+
+def _for_a_store(route: Route, services: Services) -> Callable[..., Response]:
+    """The view for whoever signs what they send; who does not is not heard without end."""
+
+    def view(**parts: Any) -> Response:
+        services.limits.refuse_guessing()
+        try:
+            return route.view(services, **parts)
+        except _UNPROVEN:
+            services.limits.count_failure()
+            raise
+
+    return view
+
+
+def _authenticated(services: Services) -> Caller:
+    """Raises CredentialRejected, KeysUnavailable, and Problem: 429.
+
+    A server key is not looked at any more once too much was refused to its address. A client token is: telephones share
+    their carrier's address with thousands, and refusing would cost as much as looking.
+    """
+    authorization = request.headers.get("Authorization")
+    if is_server_key(authorization):
+        services.limits.refuse_guessing()
+    try:
+        return services.credentials.authenticate(authorization)
+    except CredentialRejected:
+        services.limits.count_failure()
+        raise
 
 
 def _key_of(route: Route) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.api.credentials import Credentials
+from gateway.api.limits import Limits
 from gateway.handlers import Feed, InternalApi, Journal, Signatures, Waiting
 from shared.apps import Apps
 from shared.catalog import Catalog
@@ -22,6 +23,7 @@ class Services:
     apps: Apps
     catalog: Catalog
     credentials: Credentials
+    limits: Limits
     journal: Journal
     feed: Feed
     waiting: Waiting

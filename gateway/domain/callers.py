@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.apps import App, Scope
-from shared.ids import UserId
+from shared.ids import ME, UNADDRESSABLE, UserId
 
-ME: Final = "me"
-"""In a path: the user whose token it is."""
-
-UNADDRESSABLE: Final = frozenset({".", "..", ME})
-"""No users' ids, since a path cannot name them: whoever normalizes a URL drops the dots (RFC 3986, 6.2.2.3)."""
 _USER_ID: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, Engine
 
 from shared.bus import journal
 from shared.bus.group_commit import GroupCommit
 from shared.database import transact
-from shared.events import Draft
+from shared.events import Draft, NotificationReceived, ReceiptSubmitted, TransactionIdSubmitted, TransactionSubmitted
 from shared.ids import EventId, IdSource
+from shared.metrics.counted import ACCEPTED
+
+KINDS: Final[Mapping[str, str]] = {
+    ReceiptSubmitted.TYPE: "receipt",
+    TransactionIdSubmitted.TYPE: "transaction_id",
+    TransactionSubmitted.TYPE: "transaction",
+    NotificationReceived.TYPE: "notification",
+}
+"""What is taken in, as the metrics call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,9 @@ class GroupRecorder:
     def __init__(self, *, engine: Engine, ids: IdSource) -> None:
         self._engine = engine
         self._ids = ids
+        for kind in KINDS.values():
+            ACCEPTED.begin(kind, "recorded")
+            ACCEPTED.begin(kind, "repeated")
         self._group = GroupCommit(self._append, may_join=Recording.goes_with)
 
     def waiting(self) -> int:
@@ -48,7 +61,10 @@ class GroupRecorder:
 
         Raises DatabaseUnavailable, or what is wrong with this one alone.
         """
-        return self._group.submit(recording) is not None
+        recorded = self._group.submit(recording) is not None
+        if (kind := KINDS.get(recording.draft.payload.TYPE)) is not None:
+            ACCEPTED.add(kind, "recorded" if recorded else "repeated")
+        return recorded
 
     def _append(self, recordings: Sequence[Recording]) -> Sequence[EventId | None]:
         def append(connection: Connection) -> list[EventId | None]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import generate_latest
+from prometheus_client.registry import Collector
 
 from ledger.domain.audit import Newest
+from shared.metrics.read import Family, family
 
 
 def metrics_text(newest: Newest | None) -> bytes:
     """The newest audit that came to its end. Before the first one there is nothing to be told, and so nothing is."""
-    registry = CollectorRegistry()
-    if newest is not None:
-        for name, about, value in (
-            ("problems", "Broken promises that the newest audit of the books found.", newest.problems),
-            ("finished_timestamp_seconds", "When that audit ended.", newest.finished_at.timestamp()),
-            ("duration_seconds", "How long it took.", newest.duration_s),
-        ):
-            Gauge(f"purser_ledger_audit_{name}", about, registry=registry).set(value)
-    return generate_latest(registry)
+    return generate_latest(_Audit(newest))
+
+
+class _Audit(Collector):
+    def __init__(self, newest: Newest | None) -> None:
+        self._newest = newest
+
+    def collect(self) -> Iterator[Family]:
+        if self._newest is not None:
+            yield family("purser_ledger_audit_problems", {(): self._newest.problems})
+            ended = self._newest.finished_at.timestamp()
+            yield family("purser_ledger_audit_finished_timestamp_seconds", {(): ended})
+            yield family("purser_ledger_audit_duration_seconds", {(): self._newest.duration_s})

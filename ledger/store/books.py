@@ -23,7 +23,9 @@ from ledger.domain.lots import LotsFound, LotsWanted
 from ledger.domain.postings import Entry, Posting, Transfer
 from ledger.store.lots import load_lots, write_lots
 from ledger.store.statements import by_index, columns
-from shared.database import array_literal
+from shared.database import after_commit, array_literal
+from shared.events import Draft, WalletCredited, WalletDebited
+from shared.metrics.counted import LEDGER_AMOUNT
 from shared.money import CurrencyId
 
 HOUSE_SHARDS: Final = 16
@@ -211,6 +213,7 @@ class PostgresBooks:
             write_lots(self._connection, posting)
         if known:
             self._write_transactions(known, posting.credits)
+        after_commit(self._connection, lambda: _count_amounts(posting.drafts))
 
     def _lock_wallets(self, keys: Sequence[WalletKey]) -> dict[WalletKey, Wallet]:
         parameters = columns(keys, ("apps", "environments", "user_ids"))
@@ -324,6 +327,13 @@ def known_transaction(row: Sequence[Any]) -> KnownTransaction:
         lots=msgspec.json.decode(lots, type=dict[CurrencyId, list[int]]),
         parked_reason=reason,
     )
+
+
+def _count_amounts(drafts: Sequence[Draft]) -> None:
+    for payload in (draft.payload for draft in drafts):
+        if isinstance(payload, WalletCredited | WalletDebited):
+            change, direction = payload.change, "credited" if isinstance(payload, WalletCredited) else "debited"
+            LEDGER_AMOUNT.add(direction, change.environment, change.currency, count=abs(change.amount))
 
 
 def _json(document: Mapping[CurrencyId, Any]) -> str:

@@ -165,10 +165,11 @@ def _disable(key: EndpointKey, last: Attempted, reason: str, now: datetime) -> D
 
 def _say(attempted: Attempted, verdict: Verdict) -> None:
     """Logs what an operator may want to know; never the URL, which may hold a secret."""
+    key = attempted.delivery.key
     if verdict.state == "delivered":
+        log.debug("webhook taken", app=key.app, endpoint=key.endpoint_id, event_id=str(key.event_id))
         return
     say = log.warning if verdict.state == "waiting" else log.error
-    key = attempted.delivery.key
     say(
         "webhook not taken",
         app=key.app,

@@ -21,8 +21,10 @@ from notifier.domain.addresses import Reach
 from notifier.domain.deliveries import Answer, Message, read_retry_after
 from notifier.webhook.caller import Caller, CallRefused, LookUp, look_up
 from notifier.webhook.connections import CheckedAdapter
+from shared import tracing
 from shared.apps import WebhookEndpoint
 from shared.clock import Clock
+from shared.trail import TRACEPARENT_HEADER
 
 USER_AGENT: Final = "Purser-Webhooks"
 HOSTS_MAX: Final = 256
@@ -119,6 +121,8 @@ def _signed(message: Message, endpoint: WebhookEndpoint, *, at: datetime) -> Pre
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": _signatures(message, endpoint.secrets, at=at),
     }
+    if (traceparent := tracing.traceparent()) is not None:
+        headers[TRACEPARENT_HEADER] = traceparent
     return Request("POST", endpoint.url, headers=headers, data=message.body).prepare()
 
 

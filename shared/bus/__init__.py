@@ -8,6 +8,8 @@
     wake.py       tells sleepers that the journal has grown
     heartbeat.py  a sign of life for health checks
     worker.py     Celery: a message is a task named after its event type
+    rabbitmq.py   what is different where the broker is RabbitMQ
+    watching.py   how the bus does, for the courier's metrics
     app.py        the courier's process
     migrations/   the schema `journal`
 

@@ -7,22 +7,29 @@ keeps its delivery row, with its attempts, its error and the time when it comes 
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from logging import DEBUG
+from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import StatementError
 
+from shared import tracing, trail
 from shared.bus import journal
 from shared.bus.group_commit import GroupCommit
 from shared.bus.routes import Consumer
 from shared.bus.wake import Waker
-from shared.database import is_unavailable, transact
+from shared.database import after_commit, is_unavailable, transact
 from shared.events import Event, EventMalformed, EventUnknown, Payload
 from shared.ids import EventId, IdSource
-from shared.log import get_logger
+from shared.log import blotted, get_logger, sentence_of
+from shared.metrics.counted import EVENT_AGE, Outcome, count_outcome
 from shared.outcome import Handled, Parked, Tried, TryLater
+from shared.trail import Place, event_span
 
 log = get_logger(__name__)
 
@@ -33,7 +40,7 @@ DELAY_MAX_S: Final = 6 * 3600.0
 ERROR_LENGTH_MAX: Final = 500
 SHORT_RETRY_MAX_S: Final = 60.0
 """Up to here a retry waits in the worker's queue (Celery's countdown, well under the visibility time-out); beyond it,
-in the journal."""
+in the journal. On RabbitMQ each one waits in the journal (docs/decisions/0017)."""
 
 Fact = TypeVar("Fact")
 
@@ -51,7 +58,7 @@ with mine as materialized (
          delete from journal.delivery d using mine
           where d.consumer = %(consumer)s and d.event_id = mine.event_id
          returning d.event_id, d.attempts)
-select {journal.EVENT_COLUMNS}, attempts
+select {journal.EVENT_COLUMNS}, attempts, extract(epoch from clock_timestamp() - recorded_at)::float8
   from journal.event join claimed on event_id = id
  where id = any(%(ids)s::uuid[])
  order by id
@@ -101,7 +108,8 @@ update journal.delivery d
                      else clock_timestamp() + make_interval(secs => delay_s
                           + case when delay_s <= %(short_s)s then %(lease_s)s else 0 end) end
   from failed where d.consumer = failed.consumer and d.event_id = failed.event_id
-returning d.attempts, d.state, case when stuck is null and delay_s <= %(short_s)s then delay_s end
+returning d.type, d.attempts, d.state, case when stuck is null and delay_s <= %(short_s)s then delay_s end,
+          (select trace_id from journal.event where id = d.event_id)
 """
 
 _BEGUN = f"""
@@ -110,7 +118,7 @@ update journal.delivery
        state = case when attempts >= {ATTEMPTS_MAX} then 'dead' else state end,
        due_at = case when attempts >= {ATTEMPTS_MAX} then 'infinity' else due_at end
  where consumer = %(consumer)s and event_id = %(id)s and state in ('waiting', 'handed')
-returning state <> 'dead'
+returning type, state <> 'dead'
 """
 
 
@@ -184,8 +192,8 @@ class ConsumerRuntime:
         rows = transact(self._engine, lambda connection: connection.exec_driver_sql(_OPEN, named).all())
         return [Opened.of(row, counted=counted) for row in rows]
 
-    def handle_one(self, event_type: str, opened: Opened) -> float | None:
-        """Handles one event that waits on somebody outside.
+    def handle_one(self, event_type: str, opened: Opened, *, short_s: float = SHORT_RETRY_MAX_S) -> float | None:
+        """Handles one event that waits on somebody outside. `short_s`: up to here a retry is short; 0: none is.
 
         Seconds after which the caller is to try it once more, if it failed and a short retry is in order; else None.
         Raises DatabaseUnavailable when the database is away.
@@ -194,12 +202,11 @@ class ConsumerRuntime:
         if not isinstance(handler, OneByOne):
             raise TypeError(f"{event_type} is handled in batches")
         try:
-            fact = handler.prepare(journal.event_from(opened.row), opened.before)
-            self._settling[event_type].submit(_Answered(opened.event_id, opened.counted, fact))
+            self._prepare_and_settle(event_type, handler, opened)
         except Exception as error:
             if is_unavailable(error):
                 raise
-            return self._fail(opened.event_id, error, short_s=SHORT_RETRY_MAX_S, counted=opened.counted)
+            return self._fail(opened.event_id, error, short_s=short_s, counted=opened.counted)
         self._waker.poke()
         return None
 
@@ -214,15 +221,32 @@ class ConsumerRuntime:
         Raises DatabaseUnavailable.
         """
         parameters = {"consumer": self.consumer.name, "id": event_id}
-        return bool(transact(self._engine, lambda connection: connection.exec_driver_sql(_BEGUN, parameters).scalar()))
+        row = transact(self._engine, lambda connection: connection.exec_driver_sql(_BEGUN, parameters).one_or_none())
+        if row is None:
+            return False
+        event_type, goes_on = row
+        if not goes_on:
+            count_outcome(self.consumer.name, event_type, "dead")
+        return bool(goes_on)
+
+    def _prepare_and_settle(self, event_type: str, handler: OneByOne[Any], opened: Opened) -> None:
+        with trail.at(opened.place), tracing.span(f"{event_type} handle", kind="consumer") as span:
+            span.attributes |= tracing.handling(self.consumer.name, opened.event_id)
+            fact = handler.prepare(journal.event_from(opened.row), opened.before)
+            self._settling[event_type].submit(_Answered(opened.event_id, opened.counted, fact))
 
     def _in_one_transaction(self, handler: InBatches, event_ids: Sequence[EventId], *, counted: bool) -> None:
+        spans = tracing.Together(self.consumer.name)
+
         def claim_and_apply(connection: Connection) -> None:
             claims = self._claim(connection, event_ids, counted=event_ids if counted else ())
-            if claims:
-                self._record(connection, claims, handler.apply(connection, [claim.event for claim in claims]))
+            claimed = [claim.event for claim in claims]
+            with trail.at(*spans.places_of(claimed)):
+                if claims:
+                    self._record(connection, claims, handler.apply(connection, claimed))
 
         transact(self._engine, claim_and_apply)
+        spans.end()
         self._waker.poke()
 
     def _settling_with(self, handler: OneByOne[Any]) -> Callable[[Sequence[_Answered]], list[None]]:
@@ -245,7 +269,8 @@ class ConsumerRuntime:
         self, connection: Connection, event_ids: Sequence[EventId], *, counted: Collection[EventId]
     ) -> list[_Claim]:
         rows = connection.exec_driver_sql(_CLAIM, self._named(event_ids))
-        claims = (_Claim(journal.event_from(row[:-1]), row[-1]) for row in rows)
+        now_s = perf_counter()
+        claims = (_Claim(journal.event_from(event), attempts, now_s - age_s) for *event, attempts, age_s in rows)
         return [replace(claim, attempts=claim.attempts - (claim.event.id in counted)) for claim in claims]
 
     def _named(self, event_ids: Sequence[EventId]) -> dict[str, Any]:
@@ -253,11 +278,18 @@ class ConsumerRuntime:
 
     def _record(self, connection: Connection, claims: Sequence[_Claim], handled: Handled) -> None:
         journal.append(connection, handled.drafts, ids=self._ids)
-        for claim in claims:
-            if (reason := handled.parked.get(claim.event.id)) is not None:
-                self._keep(connection, claim, park=True, after_s=None, error=reason)
-            elif (later := handled.later.get(claim.event.id)) is not None:
-                self._keep(connection, claim, park=False, after_s=later.after_s, error=later.reason)
+        outcomes = [(claim, self._outcome(connection, claim, handled)) for claim in claims]
+        after_commit(connection, partial(_count, self.consumer.name, outcomes))
+
+    def _outcome(self, connection: Connection, claim: _Claim, handled: Handled) -> Outcome:
+        """What became of one event; it is kept unless it is handled."""
+        if (reason := handled.parked.get(claim.event.id)) is not None:
+            self._keep(connection, claim, park=True, after_s=None, error=reason)
+            return "parked"
+        if (later := handled.later.get(claim.event.id)) is not None:
+            self._keep(connection, claim, park=False, after_s=later.after_s, error=later.reason)
+            return "dead" if later.after_s is None and claim.attempts + 1 >= ATTEMPTS_MAX else "later"
+        return "handled"
 
     def _keep(self, connection: Connection, claim: _Claim, *, park: bool, after_s: float | None, error: str) -> None:
         parameters = {
@@ -291,11 +323,14 @@ class ConsumerRuntime:
         row = transact(self._engine, lambda connection: connection.exec_driver_sql(_FAILED, parameters).one_or_none())
         if row is None:
             return None
-        attempts, state, short_retry_s = row
+        event_type, attempts, state, short_retry_s, trace_id = row
+        count_outcome(self.consumer.name, event_type, _outcome_of_failure(error, state))
         say = log.error if state in {"parked", "dead"} else log.warning
         say(
             "not handled",
+            trace_id=trace_id,
             event_id=str(event_id),
+            type=event_type,
             attempts=attempts,
             state=state,
             error=parameters["error"],
@@ -312,11 +347,13 @@ class Opened:
     row: Sequence[Any]
     before: Tried
     counted: bool
+    place: Place
 
     @classmethod
     def of(cls, row: Any, *, counted: bool) -> Opened:
         *event, error, attempts = row
-        return cls(event_id=event[0], row=event, before=Tried(attempts - counted, error), counted=counted)
+        place = Place(row.trace_id, event_span(row.id), row.id)
+        return cls(event_id=row.id, row=event, before=Tried(attempts - counted, error), counted=counted, place=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,10 +371,34 @@ class _Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """An event with how often handling it has failed before."""
+    """An event with how often handling it has failed before, and when it was recorded, as perf_counter() would say."""
 
     event: Event[Payload]
     attempts: int
+    recorded_s: float
+
+
+def _count(consumer: str, outcomes: Sequence[tuple[_Claim, Outcome]]) -> None:
+    """What became of a batch is committed."""
+    now_s = perf_counter()
+    for (event_type, outcome), count in Tally((claim.event.type, outcome) for claim, outcome in outcomes).items():
+        count_outcome(consumer, event_type, outcome, count=count)
+    for claim, outcome in outcomes:
+        if outcome == "handled":
+            EVENT_AGE.add(now_s - claim.recorded_s, consumer, claim.event.type)
+    if log.is_enabled_for(DEBUG):
+        for claim, outcome in outcomes:
+            event = claim.event
+            log.debug(outcome, type=event.type, trace_id=event.trace_id, event_id=str(event.id))
+
+
+def _outcome_of_failure(error: Exception, state: str) -> Outcome:
+    """`state` is that of the delivery then."""
+    if state == "parked":
+        return "parked"
+    if state == "dead":
+        return "dead"
+    return "later" if isinstance(error, TryLater) else "failed"
 
 
 def _sentence(error: Exception) -> str:
@@ -351,9 +412,10 @@ def _sentence(error: Exception) -> str:
         return (
             f"{type(error).__name__}: {type(error.orig).__name__} {getattr(error.orig, 'pgcode', None) or ''}".strip()
         )
-    return _kept(f"{type(error).__name__}: {error}")
+    return _kept(sentence_of(error))
 
 
 def _kept(text: str) -> str:
-    """As much of it as is kept, in characters that PostgreSQL's text has: it may quote somebody outside."""
-    return text[:ERROR_LENGTH_MAX].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """As much of it as is kept: it may quote somebody outside, or a payload. Only characters that PostgreSQL takes."""
+    told = blotted(text)[:ERROR_LENGTH_MAX].encode("utf-8", "replace").decode()
+    return told.replace("\0", "\N{REPLACEMENT CHARACTER}")

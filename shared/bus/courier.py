@@ -6,7 +6,7 @@ First hand-over, redelivery of what got lost and a retry that has come due are t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Protocol
@@ -15,12 +15,14 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared.bus.heartbeat import Heartbeat
+from shared.bus.proofs import ProofRetention
 from shared.bus.routes import Consumer, ConsumerName
 from shared.bus.wake import Sleeper
 from shared.clock import Clock
 from shared.database import DatabaseUnavailable, transact
 from shared.ids import EventId
 from shared.log import get_logger
+from shared.metrics.counted import HANDED_OVER, HANDOVERS_FAILED
 
 log = get_logger(__name__)
 
@@ -35,11 +37,14 @@ SWEEP_S: Final = 5.0
 in the last RECENT_S: a long transaction elsewhere (a backup) keeps dead index entries that every look steps over."""
 RECENT_S: Final = 2.0
 AWAY_S: Final = 1.0
-"""How long to wait before another try when the database or the broker is away."""
+"""How long to wait before another try when the database or the broker is away, whoever calls meanwhile: each try takes
+rows and puts them back."""
 ALONE_AFTER_HANDOVERS: Final = 3
 """An id that was handed over this often without an outcome travels alone: it may be what kills its worker."""
 LEASE_MAX_S: Final = 600.0
 """The lease doubles with each hand-over up to here: while a worker is away, its queue must not fill up with copies."""
+LEFT_ALONE_S: Final = 10.0
+"""How long a queue rests that the broker does not serve while it serves others: each try keeps those waiting."""
 EVER_S: Final = 1e9
 MAINTAIN_S: Final = 3600.0
 MONTHS_AHEAD: Final = 3
@@ -92,7 +97,14 @@ class Message:
 
 
 class BrokerUnavailable(Exception):
-    """The broker did not take the messages, or did not say so in time; some of them may have got there."""
+    """The broker did not take the messages, or did not say so in time; some of them may have got there.
+
+    `queues`: it has taken all but what was for these. Empty: of none is it known.
+    """
+
+    def __init__(self, reason: str, *, queues: Collection[str] = ()) -> None:
+        super().__init__(reason)
+        self.queues = frozenset(queues)
 
 
 class Publisher(Protocol):
@@ -115,6 +127,7 @@ class Courier:
         clock: Clock,
         consumers: Mapping[ConsumerName, Consumer],
         heartbeat: Heartbeat,
+        proofs: ProofRetention | None = None,
     ) -> None:
         self._engine = engine
         self._publisher = publisher
@@ -122,10 +135,12 @@ class Courier:
         self._clock = clock
         self._consumers = consumers
         self._heartbeat = heartbeat
+        self._proofs = proofs
         self._ready_at: dict[ConsumerName, float] = dict.fromkeys(consumers, -math.inf)
         self._backlog: set[ConsumerName] = set()
         self._swept_at: dict[ConsumerName, float] = dict.fromkeys(consumers, -math.inf)
         self._maintained_at = -math.inf
+        self._away_until = -math.inf
         self._running = True
 
     def run(self) -> None:
@@ -140,11 +155,17 @@ class Courier:
 
     def _turn(self) -> float:
         """One look at the journal; the seconds to sleep until the next one, unless woken."""
+        if (away_s := self._away_until - self._clock.monotonic()) > 0:
+            return away_s
         try:
             self._maintain()
+            if self._proofs is not None:
+                self._proofs.turn()
             self.hand_over()
         except (DatabaseUnavailable, BrokerUnavailable) as error:
+            HANDOVERS_FAILED.add("broker" if isinstance(error, BrokerUnavailable) else "database")
             log.warning("nothing is handed over", reason=repr(error))
+            self._away_until = self._clock.monotonic() + AWAY_S
             return AWAY_S
         self._heartbeat.beat()
         now = self._clock.monotonic()
@@ -161,10 +182,11 @@ class Courier:
         if not consumers:
             return 0
         messages = self._take(consumers, now)
-        if messages:
-            self._publish(messages)
-            self._rest(messages)
-        return sum(len(message.event_ids) for message in messages)
+        taken = self._publish(messages) if messages else []
+        for message in taken:
+            HANDED_OVER.add(message.queue, count=len(message.event_ids))
+        self._rest(taken)
+        return sum(len(message.event_ids) for message in taken)
 
     def _take(self, consumers: Sequence[Consumer], now: float) -> list[Message]:
         parameters = {
@@ -195,13 +217,25 @@ class Courier:
         self._swept_at[name] = now
         return EVER_S
 
-    def _publish(self, messages: Sequence[Message]) -> None:
+    def _publish(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Those that were taken. Raises BrokerUnavailable when it is not some queues alone."""
         try:
             self._publisher.publish(messages)
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
+            untaken = [message for message in messages if not error.queues or message.queue in error.queues]
             # Some may have got there: handing an id over twice is harmless, waiting out a lease for nothing is not.
-            transact(self._engine, lambda connection: _release(connection, messages))
-            raise
+            transact(self._engine, lambda connection: _release(connection, untaken))
+            if not error.queues:
+                raise
+            self._leave_alone(error)
+            return [message for message in messages if message.queue not in error.queues]
+        return messages
+
+    def _leave_alone(self, error: BrokerUnavailable) -> None:
+        HANDOVERS_FAILED.add("broker")
+        log.warning("some queues get nothing", queues=sorted(error.queues), reason=repr(error))
+        until = self._clock.monotonic() + LEFT_ALONE_S
+        self._ready_at |= {name: until for name in self._ready_at if name in error.queues}
 
     def _rest(self, messages: Sequence[Message]) -> None:
         now = self._clock.monotonic()

@@ -2,7 +2,7 @@
 
 Whoever comes first leads: it writes all that waits by then, and hands the lead to the first of those who came in the
 meantime. So nobody waits when nobody else is there, no thread of its own is needed, and the more come at once, the less
-each costs.
+each costs. While it writes, it is where all of them are (`shared.trail`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
+from shared import trail
 from shared.database import DatabaseUnavailable, is_unavailable
 
 BATCH_MAX: Final = 64
@@ -28,6 +29,7 @@ class _Turn(Generic[Item, Result]):
 
     def __init__(self, item: Item) -> None:
         self.item = item
+        self.places = trail.places()
         self.called = threading.Event()  # it is to lead, or it is done
         self.results: Sequence[Result] = ()  # one, once there is one
         self.error: Exception | None = DatabaseUnavailable("it was not written")  # until it was
@@ -115,7 +117,8 @@ class GroupCommit(Generic[Item, Result]):
 
     def _run(self, turns: Sequence[_Turn[Item, Result]]) -> None:
         try:
-            results = self._write([turn.item for turn in turns])
+            with trail.at(*(place for turn in turns for place in turn.places)):
+                results = self._write([turn.item for turn in turns])
         except Exception as error:  # noqa: BLE001  told to each thread, which answers for it
             for turn in turns:
                 turn.error = error

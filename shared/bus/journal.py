@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from shared import tracing
 from shared.bus.routes import SUBSCRIPTIONS
-from shared.database import array_literal
+from shared.database import after_commit, array_literal
 from shared.events import (
     WORD_RANK,
     Draft,
@@ -29,6 +31,7 @@ from shared.events import (
     encode,
 )
 from shared.ids import AppId, EventId, IdSource, UserId
+from shared.metrics.counted import count_recorded
 
 REPEAT_AFTER_S: Final = 60
 """A rejected proof that is sent once more is looked at again, but not more often than this."""
@@ -128,7 +131,10 @@ def append(connection: Connection, drafts: Sequence[Draft], *, ids: IdSource) ->
     if not drafts:
         return []
     event_ids = [draft.id or ids.event_id() for draft in drafts]
+    tell = tracing.recording(drafts, event_ids)
     connection.exec_driver_sql(_APPEND, _parameters(drafts, event_ids, fingerprints=[None] * len(drafts)))
+    after_commit(connection, partial(tell, event_ids))
+    after_commit(connection, lambda: count_recorded(draft.payload.TYPE for draft in drafts))
     return event_ids
 
 
@@ -166,7 +172,11 @@ def append_each_once(
     event_ids = [ids.event_id() for _ in drafts]
     parameters = _parameters(drafts, event_ids, fingerprints=fingerprints)
     parameters |= {"reopen": array_literal(reopen), "repeat": array_literal(repeat)}
+    tell = tracing.recording(drafts, event_ids)
     recorded = set(connection.exec_driver_sql(_APPEND_ONCE, parameters).scalars())
+    after_commit(connection, partial(tell, recorded))
+    types = [draft.payload.TYPE for draft, event_id in zip(drafts, event_ids, strict=True) if event_id in recorded]
+    after_commit(connection, lambda: count_recorded(types))
     return [event_id if event_id in recorded else None for event_id in event_ids]
 
 

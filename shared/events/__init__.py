@@ -7,12 +7,14 @@ subscription, a notification, an account token); all events of one subject are i
 base.py                                 what every event has
 store.py                                what a store says, in the words of all stores
 outward.py                              how events are told outside
-gateway.py, verifier.py, ledger.py, notifier.py    who says what
+gateway.py, verifier.py, ledger.py, notifier.py, operator.py    who says what
 registry.py                             all of them by name
 """
 
 from shared.events.base import Draft, Event, EventMalformed, EventUnknown, Payload, Recorded, UnreadEvent, following
 from shared.events.gateway import (
+    PROOF_REMOVED,
+    TOKEN_REMOVED,
     AccountTokenIssued,
     NotificationReceived,
     ReceiptSubmitted,
@@ -42,6 +44,7 @@ from shared.events.notifier import (
     WebhookEndpointEnabled,
     WebhookExhausted,
 )
+from shared.events.operator import UserErased
 from shared.events.outward import OutwardEventUnknown, outward_data, outward_document, subscription_document
 from shared.events.registry import OUTWARD, PAYLOADS, WORD_RANK, decode, encode
 from shared.events.store import (
@@ -72,6 +75,8 @@ from shared.events.verifier import (
 __all__ = [
     "OUTWARD",
     "PAYLOADS",
+    "PROOF_REMOVED",
+    "TOKEN_REMOVED",
     "WORD_RANK",
     "AccountTokenIssued",
     "Draft",
@@ -118,6 +123,7 @@ __all__ = [
     "TransactionIdSubmitted",
     "TransactionSubmitted",
     "UnreadEvent",
+    "UserErased",
     "WalletChange",
     "WalletCredited",
     "WalletDebited",

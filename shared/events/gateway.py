@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 from uuid import UUID
 
 from shared.events.base import Payload
 from shared.events.store import Store
 from shared.ids import TransactionId
+
+PROOF_REMOVED: Final = "removed"
+"""Stands where a receipt, or what a store has signed, was removed from the journal: its user was erased, or it was kept
+for as long as it was to be (journal.without_proofs in shared/bus/migrations/0005_personal_data.py)."""
+TOKEN_REMOVED: Final = UUID(int=0)
+"""The same of an account token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,11 @@ class TransactionSubmitted(Payload):
 
 @dataclass(frozen=True, slots=True)
 class NotificationReceived(Payload):
-    """The store told us something; the signature of the outer JWS was checked before it was recorded."""
+    """The store told us something; the signature of the outer JWS was checked before it was recorded.
+
+    `original_transaction_id` is the first transaction of what it is about, by which notifications about a user's
+    purchases are found; None: it names none.
+    """
 
     TYPE: ClassVar[str] = "notification.received"
 
@@ -59,6 +69,7 @@ class NotificationReceived(Payload):
     notification_type: str
     subtype: str | None
     signed_payload: str
+    original_transaction_id: TransactionId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from shared.events.notifier import (
     WebhookEndpointEnabled,
     WebhookExhausted,
 )
+from shared.events.operator import UserErased
 from shared.events.verifier import (
     PurchaseRejected,
     PurchaseVerified,
@@ -79,6 +80,7 @@ PAYLOADS: Mapping[tuple[str, int], type[Payload]] = {
         WebhookExhausted,
         WebhookEndpointDisabled,
         WebhookEndpointEnabled,
+        UserErased,
     )
 }
 

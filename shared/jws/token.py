@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from shared.jws.errors import JwsMalformed, JwsUntrusted
+from shared.nesting import DEPTH_MAX, is_too_deep
 
 TOKEN_LENGTH_MAX: Final = 256 * 1024
 """Characters. A notification with its two inner JWS is about 22,000; Apple documents no maximum."""
@@ -126,8 +127,11 @@ def check_jwt_claims(claims: Mapping[str, Any], *, now_s: float) -> None:
 
 
 def _json_object(segment: bytes, *, what: str) -> dict[str, Any]:
+    text = _base64url(segment, what=what)
+    if is_too_deep(text):
+        raise JwsMalformed(f"the {what} is not JSON of at most {DEPTH_MAX} levels")
     try:
-        value = msgspec.json.decode(_base64url(segment, what=what))
+        value = msgspec.json.decode(text)
     except (ValueError, RecursionError) as error:
         raise JwsMalformed(f"the {what} is not JSON") from error
     if not isinstance(value, dict):

@@ -14,17 +14,18 @@ import pytest
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from shared.settings import PREFIX, Piece
+from shared.settings import IN_FILE, PREFIX, Piece, secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("deploy", "gateway", "ledger", "notifier", "shared", "simulator", "verifier")
 PAGE = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
 COMPOSE = [
-    (ROOT / name).read_text(encoding="utf-8") for name in ("docker-compose.yml", "deploy/compose.production.yml")
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("docker-compose.yml", "deploy/compose.production.yml", "deploy/compose.rabbitmq.yml")
 ]
 
-FOR_TESTS = {"PURSER_TEST_COMPOSE"}
-"""What the tests read, and tests/support/compose.py explains."""
+FOR_TESTS = {"PURSER_TEST_COMPOSE", "PURSER_TEST_RABBITMQ"}
+"""What the tests read, and tests/support/compose.py and rabbitmq.py explain."""
 
 
 def settings_modules() -> Iterator[str]:
@@ -58,6 +59,8 @@ def read_by_processes() -> Mapping[str, set[str]]:
     for piece in pieces():
         for name, field in piece.model_fields.items():
             defaults.setdefault(f"{PREFIX}{name.upper()}", set()).add(shown(field.default))
+        for name in secrets_of(piece):
+            defaults.setdefault(f"{PREFIX}{name.upper()}{IN_FILE}", set())
     return {name: (found - {""}) or {""} for name, found in defaults.items()}
 
 

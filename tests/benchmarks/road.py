@@ -1,6 +1,6 @@
 """How fast the road is: the gateway's accepts, and the whole road from a StoreKit 2 purchase to its credit.
 
-    make bench                       (or: python -m tests.benchmarks.road [--purchases N] [--json])
+    make bench                       (or: python -m tests.benchmarks.road [--purchases N] [--broker-url URL] [--json])
 
 One running system on this machine: PostgreSQL with its usual durability, Redis, every process of ours with Flower on,
 and the load generator too. No webhook endpoint is configured: what an app's backend costs is not ours. Latencies of the
@@ -66,9 +66,11 @@ class Row:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--purchases", type=int, default=15_000, help="of each saturated run")
+    parser.add_argument("--broker-url", help="a broker that runs already, for nobody else; else a Redis is started")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
-    with running_system(webhooks=False, durable=True) as system:
+    given = {"broker_url": options.broker_url} if options.broker_url else {}
+    with running_system(webhooks=False, durable=True, **given) as system:
         rows = list(measure(system, purchases=options.purchases))
     if options.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))

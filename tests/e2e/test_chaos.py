@@ -115,7 +115,7 @@ def test_every_process_may_be_killed_in_turn(system: System) -> None:
         _kill_and_see_it_back(system, name)  # while the rest of the share flows
     flow.let(PURCHASES)
     flow.finish()
-    _all_completed_once(system, flow)
+    all_completed_once(system, flow)
 
 
 def _kill_and_see_it_back(system: System, name: str) -> None:
@@ -135,7 +135,7 @@ def test_the_broker_may_be_wiped_and_frozen(system: System) -> None:
         flow.let(600)
         flow.go_on_by(100)  # accepting goes on while the broker hangs
     flow.finish()
-    _all_completed_once(system, flow)
+    all_completed_once(system, flow)
 
 
 def test_without_postgres_it_says_503_and_goes_on_by_itself_afterwards(system: System) -> None:
@@ -188,7 +188,7 @@ def _handed_to_the_store(system: System) -> int:
     return int(system.scalar(handed))
 
 
-def _all_completed_once(system: System, flow: Flow) -> None:
+def all_completed_once(system: System, flow: Flow) -> None:
     """Every accepted purchase is completed; every wallet holds what its purchases give, each once."""
     accepted = Counter(flow.accepted.values())
     total = len(flow.accepted)

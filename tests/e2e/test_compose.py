@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 import requests
 
 from shared.bus.routes import CONSUMERS
-from tests.support.compose import FLOWER_LOGIN, Composed, composed, is_wanted
+from tests.support.compose import FLOWER_LOGIN, Composed, is_wanted
 from tests.support.stack import wait_until
 
 pytestmark = [
@@ -54,9 +53,8 @@ TOLD = {"purchase.completed", "wallet.credited"}
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[Composed]:
-    with composed() as running:
-        yield running
+def system(composed_system: Composed) -> Composed:
+    return composed_system
 
 
 def test_every_service_is_restarted_below(system: Composed) -> None:
@@ -93,6 +91,13 @@ def test_ports_are_published_on_loopback_only_and_only_those_for_people(system: 
 
 def test_no_secret_is_in_the_image(system: Composed) -> None:
     assert "example-only" not in system.image_description()
+
+
+def test_no_secret_is_in_a_label_or_on_a_command_line(system: Composed) -> None:
+    assert "example-only" not in system.run("top")
+    for service in system.services():
+        described = system.inspect(service)
+        assert "example-only" not in str([described["Config"]["Labels"], described["Path"], described["Args"]])
 
 
 def test_a_purchase_is_credited_and_told_and_its_refund_debited_and_told(system: Composed) -> None:
@@ -142,6 +147,25 @@ def test_nothing_is_lost_or_doubled_when_it_is_restarted(system: Composed, servi
     credited = Counter(entry["purchase_id"] for entry in _entries(system, flow.user_id))
     assert credited == dict.fromkeys(bought, 1)
     _wait_for_webhooks(system, set(bought), TOLD)
+
+
+def test_a_lost_database_is_restored_as_the_runbook_says(system: Composed) -> None:
+    bought = system.buy()
+    purchase_id = system.post_until_accepted("restored", {"signed_transaction": bought["signed_transaction"]})
+    system.purchase(purchase_id, user_id="restored", status="completed")
+    _in_postgres(system, "purser-backup > /tmp/purser.dump")
+    _in_postgres(
+        system, "psql -U postgres -c 'drop database purser with (force)' -c 'create database purser owner purser'"
+    )
+    _in_postgres(system, "purser-restore < /tmp/purser.dump")
+    system.run("run", "--rm", "migrate")
+    assert "the books are sound" in system.run("exec", "-T", "ledger", "purser", "audit")
+    wait_until(lambda: system.get("/readyz").status_code == 200, within_s=60, what="the gateway ready")
+    assert system.gems("restored") == 100
+
+
+def _in_postgres(system: Composed, command: str) -> None:
+    system.run("exec", "-T", "postgres", "sh", "-euc", command)
 
 
 class Flow:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,20 @@ def is_wanted() -> bool:
 class Composed(Reached):
     """One project. Its containers, volumes and networks are called after it, so that it disturbs nobody's."""
 
-    def __init__(self, *, receiver: Receiver, apps_file: Path) -> None:
+    def __init__(self, *, receiver: Receiver, apps_file: Path, beside: Sequence[str] = ()) -> None:
         self.name = f"purser-test-{system_ids().uuid().hex[:8]}"
         self.receiver = receiver
-        self._ports = _free_ports("PURSER_GATEWAY_PORT", "PURSER_SIMULATOR_PORT", "PURSER_FLOWER_PORT")
+        self._ports = _free_ports(
+            "PURSER_GATEWAY_PORT",
+            "PURSER_SIMULATOR_PORT",
+            "PURSER_FLOWER_PORT",
+            "PURSER_PROMETHEUS_PORT",
+            "PURSER_GRAFANA_PORT",
+        )
         self._env = {
             **child_environment(),
             "COMPOSE_PROJECT_NAME": self.name,
+            "COMPOSE_FILE": os.pathsep.join(["docker-compose.yml", *beside]),
             "PURSER_IMAGE": self.name,
             "PURSER_APPS_FILE": str(apps_file),
             "PURSER_WEBHOOK_ALLOWED_NETWORKS": PRIVATE_NETWORKS,  # this machine is in one of them
@@ -58,14 +66,23 @@ class Composed(Reached):
     def flower(self) -> str:
         return f"http://127.0.0.1:{self._ports['PURSER_FLOWER_PORT']}"
 
+    @property
+    def prometheus(self) -> str:
+        """Where it is with the profile `observability` (tests/support/watched.py)."""
+        return f"http://127.0.0.1:{self._ports['PURSER_PROMETHEUS_PORT']}"
+
+    @property
+    def grafana(self) -> str:
+        return f"http://127.0.0.1:{self._ports['PURSER_GRAFANA_PORT']}"
+
     def up(self) -> None:
         """Builds, starts, and waits until everything is healthy."""
         limit = str(BUILD_AND_START_WITHIN_S)
         self.run("up", "--build", "--wait", "--wait-timeout", limit, within_s=BUILD_AND_START_WITHIN_S)
 
     def down(self) -> None:
-        """Removes all of it, the image too. Fails when something is left."""
-        self.run("down", "--volumes", "--remove-orphans", "--timeout", "30")
+        """Removes all of it, of whatever profile, and the image too. Fails when something is left."""
+        self.run("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "30")
         left = [
             *_docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}={self.name}", env=self._env).split(),
             *_docker("volume", "ls", "--quiet", "--filter", f"label={LABEL}={self.name}", env=self._env).split(),
@@ -117,13 +134,16 @@ class Composed(Reached):
 
 
 @contextlib.contextmanager
-def composed() -> Iterator[Composed]:
-    """The whole system, healthy; removed at the end. What it had to say comes with what goes wrong at the start."""
+def composed(*beside: str) -> Iterator[Composed]:
+    """The whole system, healthy; removed at the end. What it had to say comes with what goes wrong at the start.
+
+    `beside`: the files that come after docker-compose.yml.
+    """
     # the containers reach the receiver by this machine's own address in their network
     with tempfile.TemporaryDirectory() as name, receiving(WEBHOOK_SECRET, bind="0.0.0.0") as receiver:  # noqa: S104
         directory = Path(name)
         directory.chmod(0o755)  # for the account in the containers
-        project = Composed(receiver=receiver, apps_file=_apps_file(directory, receiver))
+        project = Composed(receiver=receiver, apps_file=_apps_file(directory, receiver), beside=beside)
         try:
             try:
                 project.up()

@@ -124,7 +124,7 @@ def own_settings(data_dir: Path, **values: object) -> StackSettings:
 def as_environment(settings: StackSettings) -> dict[str, str]:
     """The PURSER_ variables that say what these settings say."""
     ports = ("gateway_port", "ledger_port", "notifier_port", "simulator_port", "flower_port")
-    names = ("data_dir", "apps_file", *ports, "embedded")
+    names = ("data_dir", "apps_file", *ports, "metrics_port", "embedded")
     urls = {"DATABASE": settings.database_url, "BROKER": settings.broker_url}
     return {f"PURSER_{name.upper()}": str(getattr(settings, name)) for name in names} | {
         f"PURSER_{name}_URL": url.get_secret_value() for name, url in urls.items() if url is not None

@@ -18,8 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from shared.clock import Clock
 from shared.jws import CertificateChain, JwsUnconfirmed, JwsUntrusted
 from shared.log import get_logger
+from verifier.apple.counting import Api, answered, called
 from verifier.apple.transport import StoreUnreachable, Transport
 from verifier.domain.ocsp import NoAnswer, NotRevoked, OcspAnswer, Revoked, build_question, read_answer, responder_urls
+
+API: Final[Api] = "ocsp"
 
 CERTIFICATES_MAX: Final = 64
 """So many are known at a time; the App Store uses a handful. Beyond, the one that was not met for longest goes."""
@@ -159,14 +162,14 @@ class OcspRegistry:
     def _ask_at(self, url: str, standing: _Standing) -> OcspAnswer:
         certificate, issuer = standing.certificate, standing.issuer
         try:
-            answer = self._transport.exchange(
-                "POST", url, headers=_HEADERS, body=build_question(certificate, issuer=issuer)
-            )
+            question = build_question(certificate, issuer=issuer)
+            answer = called(API, lambda: self._transport.exchange("POST", url, headers=_HEADERS, body=question))
         except StoreUnreachable as error:
             return NoAnswer(str(error))
         except Exception as error:
             log.exception("asking whether a certificate was revoked broke", url=url)
             return NoAnswer(type(error).__name__)  # the thread has to live on: without it nothing is ever confirmed
+        answered(API, answer.status)
         if answer.status != 200:
             return NoAnswer(f"HTTP {answer.status}")
         if len(answer.body) > ANSWER_BYTES_MAX:

@@ -13,6 +13,7 @@ from shared.apps import App
 from shared.catalog import Catalog
 from shared.events import ProductType
 from shared.ids import TransactionId
+from verifier.apple.counting import put_off
 from verifier.apple.lookups import TransactionLookups
 from verifier.apple.receipts import VerifiedReceipt, VerifyReceiptClient
 from verifier.domain import LookupAnswer, StoreBusy
@@ -69,15 +70,22 @@ def _patiently(ask: Callable[[], A]) -> A:
         stop=stop_after_attempt(TRIES_MAX) | stop_after_delay(PATIENCE_S),
         wait=_wait_s,
         retry=retry_if_result(_worth_asking_again),
-        before_sleep=lambda state: busy.append(_answer(state)),
+        before_sleep=lambda state: busy.append(_again(_answer(state))),
         retry_error_callback=lambda state: _least_final([*busy, _answer(state)]),
     )
-    answer: A = patient(ask)
+    answer: A = _again(patient(ask))
     return answer
 
 
 def _answer(state: RetryCallState) -> Any:
     return state.outcome.result() if state.outcome else None
+
+
+def _again(answer: A) -> A:
+    """Counts it if the store was busy: it is asked again, here or by whoever comes back with the question."""
+    if isinstance(answer, StoreBusy):
+        put_off(answer.status)
+    return answer
 
 
 def _least_final(busy: Sequence[A]) -> A:

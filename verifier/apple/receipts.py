@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from shared.clock import Clock
 from shared.events import Environment
+from verifier.apple.counting import Api, answered, called
 from verifier.apple.retry_after import read_retry_after
 from verifier.apple.transport import StoreUnreachable, Transport
 from verifier.domain import (
@@ -19,6 +22,8 @@ from verifier.domain import (
     UseSandbox,
     read_receipt_answer,
 )
+
+API: Final[Api] = "verify_receipt"
 
 HOPS_MAX = 3
 """Production, sandbox (21007), production again (21008); then the two contradict each other."""
@@ -56,14 +61,32 @@ class VerifyReceiptClient:
 
     def _ask(self, environment: Environment, question: bytes, product_types: ProductTypes) -> ReceiptAnswer:
         try:
-            answer = self._transport.exchange("POST", self._urls[environment], headers=_HEADERS, body=question)
+            answer = called(
+                API,
+                lambda: self._transport.exchange("POST", self._urls[environment], headers=_HEADERS, body=question),
+            )
         except StoreUnreachable as error:
             return StoreBusy(str(error))
         now = self._clock.now()
         if answer.status != 200:
+            answered(API, answer.status)
             retry_after_s = read_retry_after(answer.headers.get("Retry-After"), now=now)
             return StoreBusy(f"the store answered HTTP {answer.status}", retry_after_s=retry_after_s)
-        return read_receipt_answer(answer.body, asked=environment, answered_at=now, product_types=product_types)
+        read = read_receipt_answer(answer.body, asked=environment, answered_at=now, product_types=product_types)
+        answered(API, _status(read))
+        return read
+
+
+def _status(answer: ReceiptAnswer) -> int | None:
+    """The store's own; None: what it answered cannot be read."""
+    match answer:
+        case ReceiptValid():
+            return 0
+        case UseSandbox():
+            return 21007
+        case UseProduction():
+            return 21008
+    return answer.status
 
 
 def _question(receipt: str, shared_secret: str | None) -> bytes:

@@ -27,9 +27,11 @@ from shared.apps import App
 from shared.clock import Clock, to_unix_ms
 from shared.events import Environment
 from shared.ids import AppId
+from verifier.apple.counting import Api, answered, called
 from verifier.apple.keys import SigningKey, Tokens
 from verifier.apple.pace import Endpoint, Lane, Pace
 from verifier.apple.refusals import (
+    CODES,
     RATE_LIMITED,
     UNAUTHORIZED,
     ServerApiMisconfigured,
@@ -40,6 +42,8 @@ from verifier.apple.refusals import (
 )
 from verifier.apple.retry_after import read_retry_after
 from verifier.apple.transport import StoreUnreachable, Transport
+
+API: Final[Api] = "server_api"
 
 PAGES_MAX: Final = 500
 """Of 20 each: who has more than 10,000 transactions, or notifications, asks for less at a time."""
@@ -274,17 +278,23 @@ class _StoreClient(AppStoreServerAPIClient):
             headers["Content-Type"] = content_type or "application/json"
             content = msgspec.json.encode(self._get_request_json(body))
         try:
-            answer = self._transport.exchange(
-                method, self._get_full_url(path), headers=headers, params=queryParameters, body=content
+            answer = called(
+                API,
+                lambda: self._transport.exchange(
+                    method, self._get_full_url(path), headers=headers, params=queryParameters, body=content
+                ),
             )
         except StoreUnreachable as error:
             raise ServerApiUnavailable(str(error)) from error
         if 200 <= answer.status < 300:
+            answered(API, answer.status)
             return self._read(answer.body, destination_class)
         if answer.status == UNAUTHORIZED:
             self._tokens.discard(token)
         retry_after_s = read_retry_after(answer.headers.get("Retry-After"), now=self._clock.now())
-        raise read_refusal(answer.status, answer.body, retry_after_s=retry_after_s)
+        refusal = read_refusal(answer.status, answer.body, retry_after_s=retry_after_s)
+        answered(API, refusal.code if refusal.code in CODES else answer.status)
+        raise refusal
 
     def _read(self, body: bytes, destination_class: type[T]) -> T:
         try:

@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
 
+from shared import tracing
 from shared.punctual import PunctualAdapter
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 """A receipt's transaction is about 700 bytes, a signed one about 6 KiB, and of those a page holds 20."""
 
 _CHUNK_BYTES = 64 * 1024
+_AN_ERROR = 400
 
 
 class StoreUnreachable(Exception):
@@ -57,16 +60,19 @@ class Transport:
 
         An answer is never unpacked, and none that is packed is asked for: a few kilobytes could become gigabytes.
         """
+        host = urlsplit(url).hostname or ""
+        with tracing.span(f"{method} {host}", kind="client") as span:
+            answer = self._exchange(
+                method, url, params=params, data=body, headers={**headers, "Accept-Encoding": "identity"}
+            )
+            span.attributes |= {"server.address": host, "http.response.status_code": answer.status}
+            span.error = str(answer.status) if answer.status >= _AN_ERROR else None
+            return answer
+
+    def _exchange(self, method: str, url: str, **parts: Any) -> Answer:
         try:
             with self._session.request(
-                method,
-                url,
-                params=params,
-                data=body,
-                headers={**headers, "Accept-Encoding": "identity"},
-                timeout=self._timeouts_s,
-                allow_redirects=False,
-                stream=True,
+                method, url, timeout=self._timeouts_s, allow_redirects=False, stream=True, **parts
             ) as response:
                 return Answer(response.status_code, response.headers, _whole_body(response))
         except (requests.RequestException, HTTPError) as error:

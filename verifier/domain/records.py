@@ -8,7 +8,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 from shared.events import Environment, Offer, Period, Revoked, Store, StoreTransaction
-from shared.ids import AppId, PurchaseId, SubscriptionId, TransactionId, UserId, purchase_id, subscription_id
+from shared.ids import (
+    AppId,
+    PurchaseId,
+    SubscriptionId,
+    TransactionId,
+    UserId,
+    is_pseudonym,
+    purchase_id,
+    subscription_id,
+)
 from verifier.domain.claims import KnownTransaction
 from verifier.domain.transactions import REVOKED_WHOLLY_MILLI, AppleTransaction
 
@@ -59,9 +68,9 @@ class Record:
     """A store transaction: its owner, once somebody has claimed it; the store's newest statement; what is refunded.
 
     `origin` is what its owner owns with it. `account_token` is kept only where it may tell the owner: not for what a
-    family member shares. It is that of the newest statement that has one (`token_signed_at`): a receipt does not show
-    the account token of a consumable. `revoked` likewise is the newest word on how far it is refunded; most statements
-    say nothing about that.
+    family member shares, nor for what has an owner who was erased. It is that of the newest statement that has one
+    (`token_signed_at`): a receipt does not show the account token of a consumable. `revoked` likewise is the newest
+    word on how far it is refunded; most statements say nothing about that.
     """
 
     key: TransactionKey
@@ -96,9 +105,14 @@ class Record:
         origin = self.origin or OriginKey.of(self.key.app, statement.transaction)
         return replace(record, origin=origin, statement=newest, signed_at=newest.signed_at)
 
+    @property
+    def _is_of_erased(self) -> bool:
+        """The store goes on stating the account token of a user who was erased; it is not kept again."""
+        return self.user_id is not None and is_pseudonym(self.user_id)
+
     def _with_token(self, statement: AppleTransaction) -> Record:
         token, signed_at = statement.app_account_token, statement.transaction.signed_at
-        if token is None or statement.transaction.family_shared:
+        if token is None or statement.transaction.family_shared or self._is_of_erased:
             return self
         if self.token_signed_at is not None and self.token_signed_at >= signed_at:
             return self
@@ -132,7 +146,8 @@ class Record:
         """After a claim that was found good. The first claimant is the owner, for good."""
         if self.user_id is not None:
             return self
-        return replace(self, user_id=user_id, purchase_id=self.purchase_id_of(user_id))
+        owned = replace(self, user_id=user_id, purchase_id=self.purchase_id_of(user_id))
+        return replace(owned, account_token=None, token_signed_at=None) if owned._is_of_erased else owned
 
     def purchase_id_of(self, user_id: UserId) -> PurchaseId:
         """The id of this user's claim to it."""

@@ -27,7 +27,7 @@ from verifier.domain import (
 from verifier.domain.reports import ENDED
 from verifier.handlers.holding import Statement
 from verifier.handlers.ports import Records, Signatures
-from verifier.handlers.proofs import app_of, signed_renewal_info, signed_transaction, sound
+from verifier.handlers.proofs import app_of, kept, signed_renewal_info, signed_transaction, sound
 from verifier.handlers.settling import Declined, Findings, settle
 
 
@@ -76,7 +76,8 @@ def _notified(event: Event[NotificationReceived], *, signatures: Signatures, app
     Raises JwsError and Parked, which are final until somebody looks, and JwsUnconfirmed.
     """
     app = app_of(apps, event.app)
-    notification = sound(read_notification(signatures.verify(event.payload.signed_payload, now=now).claims), "it")
+    signed = signatures.verify(kept(event.payload.signed_payload), now=now)
+    notification = sound(read_notification(signed.claims), "it")
     intent = intent_of(notification)
     if not isinstance(intent, Act):
         return None

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from shared.apps import App, Apps
 from shared.catalog import Catalog
-from shared.events import Event, TransactionSubmitted
+from shared.events import PROOF_REMOVED, Event, TransactionSubmitted
 from shared.ids import AppId
 from shared.jws import JwsError, JwsMalformed, JwsUnconfirmed
 from shared.outcome import Handled, Later, Parked
@@ -37,9 +37,9 @@ def verify_transactions(
     """Each is verified, and meets our record of its transaction."""
     findings = Findings()
     for event in events:
-        app = app_of(apps, event.app)
+        app, token = app_of(apps, event.app), kept(event.payload.signed_transaction)
         try:
-            read = signed_transaction(event.payload.signed_transaction, app=app, signatures=signatures, now=now)
+            read = signed_transaction(token, app=app, signatures=signatures, now=now)
         except JwsUnconfirmed as unconfirmed:
             findings.later[event.id] = Later(str(unconfirmed), after_s=unconfirmed.retry_after_s)
             continue
@@ -56,6 +56,13 @@ def app_of(apps: Apps, app_id: AppId) -> App:
     if app is None:
         raise Parked(f"the app {app_id!r} is not in the apps file")
     return app
+
+
+def kept(proof: str) -> str:
+    """The proof that an event carries. Raises Parked: it was removed while it waited for an operator."""
+    if proof == PROOF_REMOVED:
+        raise Parked("its proof is not kept any more: drop it")
+    return proof
 
 
 def signed_transaction(token: str, *, app: App, signatures: Signatures, now: datetime) -> AppleTransaction | Rejected:

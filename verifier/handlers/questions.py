@@ -32,7 +32,7 @@ from verifier.domain import (
 )
 from verifier.handlers.holding import Statement
 from verifier.handlers.ports import ReceiptStore, Records, Signatures, TransactionStore
-from verifier.handlers.proofs import app_of, signed_transaction
+from verifier.handlers.proofs import app_of, kept, signed_transaction
 from verifier.handlers.settling import Findings, settle
 
 UNREADABLE_TRIES_MAX: Final = 5
@@ -69,7 +69,7 @@ def ask_about_receipt(
     Raises TryLater when it does not say, Parked when it says that we are wrong.
     """
     app = app_of(apps, event.app)
-    answer = _answered(receipts.verify(event.payload.receipt, app=app), before)
+    answer = _answered(receipts.verify(kept(event.payload.receipt), app=app), before)
     if isinstance(answer, ReceiptRefused):
         return ReceiptWord(answer, Rejected(answer.code, f"{answer.detail} (status {answer.status})"))
     if (refused := check_app(answer, app=app.apple)) is not None:

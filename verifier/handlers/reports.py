@@ -14,7 +14,7 @@ from verifier.domain import AppleTransaction, as_reported, check_report
 from verifier.domain.reports import ENDED
 from verifier.handlers.holding import Statement
 from verifier.handlers.ports import Records, Signatures
-from verifier.handlers.proofs import app_of, signed_renewal_info, signed_transaction, sound
+from verifier.handlers.proofs import app_of, kept, signed_renewal_info, signed_transaction, sound
 from verifier.handlers.settling import Findings, settle
 
 _REPORT = "Get All Subscription Statuses"
@@ -66,7 +66,7 @@ def _transaction(
     event: Event[SubscriptionReported], *, signatures: Signatures, app: App, now: datetime
 ) -> AppleTransaction:
     report = event.payload
-    read = signed_transaction(report.signed_transaction, app=app, signatures=signatures, now=now)
+    read = signed_transaction(kept(report.signed_transaction), app=app, signatures=signatures, now=now)
     transaction = sound(read, f"{_REPORT}: its transaction")
     if transaction.environment != report.environment:
         raise Parked(f"{_REPORT}: the {report.environment} store states a transaction of the {transaction.environment}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from shared.catalog import Catalog
-from shared.events import AccountTokenIssued, Draft, Event
+from shared.events import TOKEN_REMOVED, AccountTokenIssued, Draft, Event
 from shared.outcome import Handled
 from verifier.handlers.holding import Held
 from verifier.handlers.ports import Records
@@ -16,7 +16,8 @@ def issue_account_tokens(
     events: Sequence[Event[AccountTokenIssued]], *, records: Records, catalog: Catalog, now: datetime
 ) -> Handled:
     """What was bought with one of them before we knew whose it is gets its owner, and so does what belongs to it."""
-    issued = {(event.app, event.payload.token): event for event in events}
+    kept = [event for event in events if event.payload.token != TOKEN_REMOVED]
+    issued = {(event.app, event.payload.token): event for event in kept}
     records.token_holders(issued)
     records.issue_tokens({token: event.user_id for token, event in issued.items() if event.user_id is not None})
     bought = records.unclaimed_with(issued)

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from gateway.domain.callers import UNADDRESSABLE, parse_user_id
-from shared.ids import UserId
+from gateway.domain.callers import parse_user_id
+from shared.ids import UNADDRESSABLE, UserId
 from shared.money import AMOUNT_MAX, Amount
 
 PAGE_MAX: Final = 200

@@ -48,11 +48,17 @@ class Broker:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.away = False
+        self.refused: set[ConsumerName] = set()
+        self.tries = 0
 
     def publish(self, messages: Sequence[Message]) -> None:
+        self.tries += 1
         if self.away:
             raise BrokerUnavailable("ConnectionError")
-        self.messages.extend(messages)
+        taken = [message for message in messages if message.queue not in self.refused]
+        self.messages.extend(taken)
+        if len(taken) < len(messages):
+            raise BrokerUnavailable("they are full", queues=self.refused)
 
     def ids(self) -> Counter[EventId]:
         """How often each id was handed over."""
@@ -390,6 +396,69 @@ class TestABrokerThatIsAway:
             broker.away = False
             wait_until(lambda: set(broker.ids()) == set(event_ids), what="the hand-over")
             wait_until(heartbeat.exists, what="a sign of life")
+
+    def test_one_queue_that_it_does_not_serve_waits_and_no_other_does(
+        self, bus: Bus, broker: Broker, clock: ManualClock, courier_of: CourierOf
+    ) -> None:
+        courier = courier_of()
+        broker.refused = {VERIFIER}
+        refused, taken = bus.tokens(2), bus.receipts(2)
+        assert courier.hand_over() == 2
+        assert set(broker.ids()) == set(taken)
+        row = bus.row(VERIFIER, refused[0])
+        assert row is not None
+        assert (row.state, row.handovers) == ("waiting", 0)
+        other = bus.row(VERIFIER_STORE, taken[0])
+        assert other is not None
+        assert other.state == "handed"
+
+        broker.refused = set()
+        bus.set(refused, "due_at = clock_timestamp()")
+        clock.advance(under_test.LEFT_ALONE_S - 1)
+        more = bus.receipts(1)
+        assert courier.hand_over() == 1
+        assert set(broker.ids()) == set(taken + more)
+        clock.advance(1)
+        assert courier.hand_over() == 2
+        assert set(broker.ids()) == set(refused + taken + more)
+
+    def test_it_is_tried_once_in_a_while_however_often_somebody_calls(
+        self, bus: Bus, engine: Engine, broker: Broker, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        broker.away = True
+        event_ids = bus.tokens(5)
+        sleeper = LightSleeper(engine, meanwhile=lambda: called(2.5))
+        courier = Courier(
+            engine=engine,
+            publisher=broker,
+            sleeper=sleeper,
+            clock=clock,
+            consumers=CONSUMERS,
+            heartbeat=Heartbeat(tmp_path / "heartbeat"),
+        )
+
+        def called(until_s: float) -> None:
+            clock.advance(0.25)
+            bus.set(event_ids, "due_at = clock_timestamp()")
+            if clock.monotonic() >= until_s:
+                courier.stop()
+
+        courier.run()
+        assert broker.tries == 3  # at 0 s, 1 s and 2 s
+        assert not (tmp_path / "heartbeat").exists()
+        sleeper.close()
+
+
+class LightSleeper(Sleeper):
+    """Somebody calls at once, each time; something happens meanwhile."""
+
+    def __init__(self, engine: Engine, *, meanwhile: Callable[[], None]) -> None:
+        super().__init__(engine)
+        self._meanwhile = meanwhile
+
+    def wait(self, timeout_s: float) -> bool:
+        self._meanwhile()
+        return True
 
 
 def rows_in(bus: Bus, condition: str) -> int:

@@ -43,7 +43,7 @@ class TestMigrating:
         with ThreadPoolExecutor(2) as pool:
             runs = [done.result(60) for done in [pool.submit(migrate, url) for _ in range(2)]]
         before = sorted(str(run[0].before) for run in runs)
-        assert before == ["None", "journal_0004"]
+        assert before == ["None", "journal_0005"]
 
     def test_nothing_is_left_in_the_public_schema(self, bus: Bus) -> None:
         assert bus.execute("select from pg_tables where schemaname = 'public'") == []

@@ -7,13 +7,8 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -26,58 +21,27 @@ from shared.bus.wake import Sleeper
 from shared.bus.worker import CeleryPublisher, celery_app
 from shared.clock import SystemClock
 from shared.database import connect_engine
-from shared.events import AccountTokenIssued, ReceiptSubmitted
-from shared.ids import EventId, TransactionId, system_ids
+from shared.ids import system_ids
 from tests.support import bus_worker
 from tests.support.bus import TOKEN_ISSUED, Bus, bus_in
-from tests.support.stack import child_environment, wait_until
+from tests.support.bus_work import (
+    PUBLISH_LIMIT_S,
+    SECRET,
+    Worker,
+    all_are_handed,
+    all_handled,
+    receipts_of,
+    running,
+    tokens_of,
+)
+from tests.support.stack import wait_until
 
-SECRET = "MIIT-marker-of-a-receipt"
 LEASE_S = 2
 CONSUMERS: Mapping[ConsumerName, Consumer] = {
     VERIFIER: Consumer(VERIFIER, ids_per_message=10, ids_in_flight=500, lease_s=LEASE_S),
     VERIFIER_STORE: Consumer(VERIFIER_STORE, ids_per_message=4, ids_in_flight=100, lease_s=LEASE_S),
 }
 UUID_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
-ROOT = Path(__file__).parents[3]
-PUBLISH_LIMIT_S = 20
-"""How long a broker that is frozen may hold the courier up."""
-
-
-@dataclass
-class Worker:
-    """A worker process that can be started again."""
-
-    database_url: str
-    broker_url: str
-    log: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
-
-    def start(self) -> None:
-        """Returns when it consumes."""
-        logged = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.bus_worker", self.database_url, self.broker_url],
-                cwd=ROOT,
-                env=child_environment(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        wait_until(lambda: b" ready." in self.log.read_bytes()[logged:], within_s=90, what="the worker's readiness")
-
-    def stop(self) -> int:
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            return self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait(10)
-
-    def has_died(self) -> bool:
-        return self.process is None or self.process.poll() is not None
 
 
 @pytest.fixture(scope="module")
@@ -132,38 +96,6 @@ def courier(module_database: str, publisher: CeleryPublisher) -> Iterator[Courie
     )
     sleeper.close()
     engine.dispose()
-
-
-def effects(bus: Bus, event_ids: Sequence[EventId]) -> Counter[EventId]:
-    """How often each of the events took effect."""
-    rows = bus.execute("select event_id from verifier.effect where event_id = any(%(ids)s)", ids=list(event_ids))
-    return Counter(row[0] for row in rows)
-
-
-def all_handled(bus: Bus, event_ids: Sequence[EventId], *, within_s: float = 60) -> None:
-    """Waits until nothing of them is left to deliver; each has taken effect once."""
-    wait_until(
-        lambda: not bus.open(VERIFIER, event_ids) and not bus.open(VERIFIER_STORE, event_ids),
-        within_s=within_s,
-        what="the handling of all events",
-    )
-    assert effects(bus, event_ids) == Counter(event_ids)
-
-
-def all_are_handed(bus: Bus, event_ids: Sequence[EventId]) -> bool:
-    rows = bus.execute(
-        "select from journal.delivery where event_id = any(%(ids)s) and state <> 'handed'", ids=list(event_ids)
-    )
-    return not rows
-
-
-def tokens_of(bus: Bus, user_id: str) -> list[EventId]:
-    return bus.record(bus.draft(AccountTokenIssued(token=bus.ids.uuid()), user_id=user_id))
-
-
-def receipts_of(bus: Bus, user_id: str) -> list[EventId]:
-    payload = ReceiptSubmitted(store="apple", transaction_id=TransactionId("1"), receipt=SECRET)
-    return bus.record(bus.draft(payload, user_id=user_id))
 
 
 class TestAMessage:
@@ -295,18 +227,6 @@ class TestStopping:
         courier.hand_over()
         all_handled(bus, event_ids)
         assert worker.stop() == 0
-
-
-@contextlib.contextmanager
-def running(courier: Courier) -> Iterator[None]:
-    thread = threading.Thread(target=courier.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        courier.stop()
-        thread.join(2 * PUBLISH_LIMIT_S)
-        assert not thread.is_alive()
 
 
 @contextlib.contextmanager

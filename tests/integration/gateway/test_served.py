@@ -4,75 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 import requests
 
-from deploy.ports import free_port
-from deploy.processes import PROCESSES, WORKERS_KILL_TIMEOUT_S
-from deploy.settings import StackSettings
 from shared.clock import SystemClock
-from shared.ids import system_ids
-from tests.support.gateway import EXAMPLES, SERVICE_TOKEN, Gateway, gateway_on
-from tests.support.processes import killed_in_the_end
-from tests.support.stack import child_environment, wait_until
-
-TIMEOUT_S = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A gateway that listens, and one in this process with the same App Store and database, to sign and to look."""
-
-    address: tuple[str, int]
-    twin: Gateway
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.address[0]}:{self.address[1]}"
-
-    def post(self, content: bytes | Iterator[bytes], path: str = "/v1/purchases") -> requests.Response:
-        return requests.post(self.url + path, data=content, headers=self.twin.as_user(), timeout=TIMEOUT_S)
-
-
-@contextmanager
-def listening(argv: list[str], env: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
-    with killed_in_the_end(process):
-        yield
-        process.terminate()
-        process.wait(WORKERS_KILL_TIMEOUT_S + TIMEOUT_S)
+from tests.support.served_gateway import TIMEOUT_S, Served, served_gateway
 
 
 @pytest.fixture(scope="module")
 def served(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    directory = tmp_path_factory.mktemp("gateway")
-    port = free_port(bind="127.0.0.1", ids=system_ids())
-    settings = StackSettings(gateway_port=port, gateway_workers=2, gateway_threads=4)
-    with gateway_on(module_database, directory) as twin:
-        env = child_environment() | {
-            "PURSER_DATABASE_URL": module_database,
-            "PURSER_SERVICE_TOKEN": SERVICE_TOKEN,
-            "PURSER_APPS_FILE": str(EXAMPLES / "apps.toml"),
-            "PURSER_CATALOG_FILE": str(EXAMPLES / "catalog.toml"),
-            "PURSER_APPLE_ROOT_FILES": str(directory / "root.der"),
-            "PURSER_GATEWAY_THREADS": "4",
-        }
-        gateway = Served(("127.0.0.1", port), twin)
-        with listening(PROCESSES["gateway"].argv(settings), env):
-            wait_until(lambda: is_ready(gateway), within_s=60, what="the gateway's readiness")
-            yield gateway
-
-
-def is_ready(served: Served) -> bool:
-    try:
-        return requests.get(served.url + "/readyz", timeout=TIMEOUT_S).status_code == 200
-    except requests.ConnectionError:
-        return False
+    with served_gateway(module_database, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
 
 
 def submission(served: Served, transaction_id: str) -> bytes:

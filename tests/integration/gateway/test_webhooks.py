@@ -39,6 +39,7 @@ def test_a_notification_is_in_the_journal_when_it_is_answered(gateway: Gateway) 
         "notification_type": "REFUND",
         "subtype": "BILLING_RECOVERY",
         "signed_payload": signed,
+        "original_transaction_id": None,
     }
     assert gateway.events(subject_of("n-1")) == [("notification.received", payload)]
 

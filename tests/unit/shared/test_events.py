@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NewType
@@ -60,6 +61,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(arguments)
     if origin is list:
         return st.lists(values_of(arguments[0]), max_size=3)
+    if origin is Mapping:
+        return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=3)
     assert origin in {typing.Union, types.UnionType}, hint
     return st.one_of(*map(values_of, arguments))
 

@@ -28,6 +28,7 @@ from shared.http import (
     read_query,
     trace_id,
 )
+from shared.log import add_trail
 from tests.support.seeded import seeded_ids
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -194,7 +195,7 @@ def test_a_bug_is_told_by_its_trace_id_alone_and_logged_with_it(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captured = LogCapture()
-    monkeypatch.setattr("shared.http.log", structlog.wrap_logger(None, processors=[captured]))
+    monkeypatch.setattr("shared.http.log", structlog.wrap_logger(None, processors=[add_trail, captured]))
     response = client.get("/fail/bug", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
     assert response.status_code == 500
     assert b"hunter2" not in response.data

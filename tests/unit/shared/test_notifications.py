@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -21,6 +23,14 @@ QUIZ = App(id=AppId("quiz"), name="Quiz", apple=AppleApp(bundle_id="com.example.
 APPS = Apps.of((GAME, QUIZ))
 PRODUCTION = {"bundleId": "com.example.game", "appAppleId": 1, "environment": "Production"}
 SANDBOX = {"bundleId": "com.example.game", "environment": "Sandbox"}
+
+
+def sealed(claims: dict[str, Any]) -> str:
+    """A JWS that says so, whoever signed it."""
+    header, payload = (
+        urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({"alg": "ES256"}, claims)
+    )
+    return f"{header}.{payload}.c2ln"
 
 
 @pytest.mark.parametrize(
@@ -107,3 +117,23 @@ def test_a_notification_without_an_id_is_told_by_what_was_signed(value: object) 
     ids = [notification_of(claims, signed_payload=text).notification_id for text in ("a.b.c", "a.b.d", "a.x.c")]
     assert ids[0] == ids[1] != ids[2]
     assert len(ids[0]) == 64
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ({"signedTransactionInfo": sealed({"originalTransactionId": "2000000000000001"})}, "2000000000000001"),
+        ({"signedTransactionInfo": sealed({"originalTransactionId": 2000000000000001})}, None),
+        ({"signedTransactionInfo": sealed({"originalTransactionId": "x" * 65})}, None),
+        ({"signedTransactionInfo": sealed({})}, None),
+        ({"signedTransactionInfo": "no JWS"}, None),
+        ({"signedTransactionInfo": 7}, None),
+        ({}, None),
+    ],
+)
+def test_it_names_the_first_transaction_of_what_it_is_about_where_one_can_be_read(
+    data: dict[str, Any], found: str | None
+) -> None:
+    claims = {"notificationUUID": "n", "notificationType": "REFUND", "data": PRODUCTION | data}
+    assert notification_of(claims, signed_payload="a.b.c").original_transaction_id == found
+    assert notification_of({"summary": PRODUCTION}, signed_payload="a.b.c").original_transaction_id is None

@@ -12,6 +12,7 @@ from shared.catalog import Catalog, load_catalog
 from shared.events import ProductType
 from shared.ids import AppId, TransactionId
 from shared.settings import AppsSettings
+from tests.support.metrics import counting
 from verifier.apple import patience
 from verifier.apple.lookups import TransactionLookups
 from verifier.apple.patience import TRIES_MAX, PatientReceiptStore, PatientTransactionStore
@@ -20,6 +21,7 @@ from verifier.domain import ReceiptRefused, StoreBusy, StoreMisconfigured, Trans
 
 GAME = App(id=AppId("game"), name="Game", apple=AppleApp(bundle_id="com.example.game", shared_secret="secret"))
 BUSY = StoreBusy("away")
+RETRIES = "purser_store_retries_total"
 FOUND = TransactionFound("a.b.c", "production")
 REFUSED = ReceiptRefused(21003, "receipt_unauthentic", "not authentic")
 
@@ -88,6 +90,18 @@ def test_a_store_that_is_busy_is_asked_again_and_the_last_answer_counts(ask: Ask
     answers = Answers([BUSY, BUSY, FOUND])
     assert ask(answers) == FOUND
     assert all(0 <= waited_s <= patience.WAIT_S_MAX for waited_s in answers.waits_s)
+
+
+def test_each_time_that_it_is_to_be_asked_again_is_counted_and_an_answer_is_not(ask: Ask) -> None:
+    overloaded, unanswered = counting(RETRIES, status="21005"), counting(RETRIES, status="unanswered")
+    ask(Answers([StoreBusy("away", 21005), BUSY, FOUND]))
+    assert (overloaded.so_far, unanswered.so_far) == (1, 1)
+
+
+def test_one_that_stays_busy_is_to_be_asked_again_by_others_and_that_is_counted_too(ask: Ask) -> None:
+    retries = counting(RETRIES, status="21009")
+    ask(Answers([StoreBusy("away", 21009)] * TRIES_MAX))
+    assert retries.so_far == TRIES_MAX
 
 
 def test_a_store_that_stays_busy_is_left_after_a_few_tries(ask: Ask) -> None:
