@@ -101,9 +101,16 @@ proof-subscriptions: $(DEV_STAMP)  ## random lives of subscriptions in any order
 	@PURSER_TEST_SUBSCRIPTIONS=500 $(BIN)/pytest tests/properties/test_subscription_*.py tests/e2e/test_subscriptions.py \
 	  --hypothesis-profile=full --timeout=7200 $(ARGS)
 
-.PHONY: compose-test
-compose-test: $(DEV_STAMP)  ## docker-compose.yml for real; needs a Docker engine
-	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py $(ARGS)
+.PHONY: proof simulation
+proof: $(DEV_STAMP)  ## kill, freeze, wipe and cut off everything under load: nothing that was accepted is lost or doubled (half an hour)
+	@$(BIN)/python -m tests.proof $(ARGS)
+
+simulation: $(DEV_STAMP)  ## the whole system in one process, thousands of times: crashes, repetitions and orders by a seed
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
+.PHONY: compose-test rabbitmq-test
+compose-test: $(DEV_STAMP)  ## docker-compose.yml for real, watched by Prometheus; needs a Docker engine
+	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py tests/e2e/test_observability.py $(ARGS)
 
 .PHONY: bench bench-receipts bench-signatures bench-ledger bench-webhooks
 bench: $(DEV_STAMP)  ## how fast the road is on this machine, beside references of the same run (some minutes)
@@ -127,6 +134,14 @@ check: $(DEV_STAMP)  ## format, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+.PHONY: audit-dependencies
+audit-dependencies: $(DEV_STAMP)  ## whether what we depend on is known to be vulnerable; needs the advisory databases
+	@$(BIN)/python -m tests.dependencies $(ARGS)
+
+.PHONY: dashboard
+dashboard: $(DEV_STAMP)  ## write Grafana's dashboard anew, from deploy/dashboard
+	@$(BIN)/python -m deploy.dashboard
 
 .PHONY: fmt
 fmt: $(DEV_STAMP)  ## format and mend what can be mended

@@ -310,7 +310,8 @@ def _arrive() -> None:
     """What this thread does from now on belongs to the request's trace."""
     trace, parent = _trace()
     if (route := _route()) not in _PROBES:
-        g.span = tracing.begin(f"{_method()} {route}", kind="server", trace_id=trace, parent_id=parent)
+        name = f"{_method()} {route}" if request.url_rule else _method()
+        g.span = tracing.begin(name, kind="server", trace_id=trace, parent_id=parent)
     here = g.get("span")
     span_id = here.span_id if here else parent or SpanId(_ids().uuid().hex[16:])
     trail.move_to(trail.Place(trace, span_id, request_id=request_id()))

@@ -104,11 +104,6 @@ class Credentials:
         return issuers[0]
 
 
-def is_server_key(authorization: str | None) -> bool:
-    """Whether it has the form of one, a good one or not."""
-    return _bearer(authorization).startswith(SERVER_KEY_PREFIX)
-
-
 def _bearer(authorization: str | None) -> str:
     """The credential of an `Authorization` header (RFC 6750, 2.1); empty when there is none."""
     scheme, _, credential = (authorization or "").partition(" ")

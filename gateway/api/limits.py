@@ -86,11 +86,6 @@ class Limits:
         if costly:
             _require(self._submissions, user, "this user submits too often")
 
-    def refuse_guessing(self) -> None:
-        """Raises Problem: 429 for an address to which too much was refused."""
-        if self._failures is not None and (wait_s := self._failures.wait_s(self._origin())):
-            raise too_many_requests("too much that came from this address was refused", wait_s=wait_s)
-
     def count_failure(self) -> None:
         """Counts what is about to be refused. Raises Problem: 429 in its place if it was too much."""
         _require(self._failures, self._origin(), "too much that came from this address was refused")

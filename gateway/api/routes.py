@@ -28,7 +28,7 @@ from gateway.api import (
     webhooks,
 )
 from gateway.api.access import Access, admit
-from gateway.api.credentials import CredentialRejected, is_server_key
+from gateway.api.credentials import CredentialRejected
 from gateway.api.services import Services
 from gateway.domain.callers import Caller
 from shared.http import IDEMPOTENCY_KEY_HEADER, Problem, malformed, read_idempotency_key
@@ -375,10 +375,9 @@ def _guarded(route: Route, services: Services) -> Callable[..., Response]:
 
 
 def _for_a_store(route: Route, services: Services) -> Callable[..., Response]:
-    """The view for whoever signs what they send; who does not is not heard without end."""
+    """The view for whoever signs what they send: what was signed is taken in, whatever else came from there."""
 
     def view(**parts: Any) -> Response:
-        services.limits.refuse_guessing()
         try:
             return route.view(services, **parts)
         except _UNPROVEN:
@@ -389,16 +388,13 @@ def _for_a_store(route: Route, services: Services) -> Callable[..., Response]:
 
 
 def _authenticated(services: Services) -> Caller:
-    """Raises CredentialRejected, KeysUnavailable, and Problem: 429.
+    """Raises CredentialRejected, KeysUnavailable, and Problem: 429 for an address to which too much was refused.
 
-    A server key is not looked at any more once too much was refused to its address. A client token is: telephones share
-    their carrier's address with thousands, and refusing would cost as much as looking.
+    What is good is let in all the same: telephones share their carrier's address with thousands, and all the world a
+    proxy's that was forgotten.
     """
-    authorization = request.headers.get("Authorization")
-    if is_server_key(authorization):
-        services.limits.refuse_guessing()
     try:
-        return services.credentials.authenticate(authorization)
+        return services.credentials.authenticate(request.headers.get("Authorization"))
     except CredentialRejected:
         services.limits.count_failure()
         raise

@@ -147,6 +147,8 @@ def walk(texts: CertificateTexts, *, roots: tuple[x509.Certificate, ...], pins: 
         _require_issued(leaf, by=intermediate)
         for certificate in (leaf, intermediate, root):
             _require_subject(certificate)
+        for certificate in (leaf, intermediate):
+            _require_another_issuer(certificate)
         _require_marker(intermediate, INTERMEDIATE_MARKER)
         _require_marker(leaf, LEAF_MARKER)
         key = _signing_key(leaf)
@@ -253,6 +255,12 @@ def _require_subject(certificate: x509.Certificate) -> None:
     is_text = all(_value_tag(each) in _TEXT_TAGS for each in subject)
     if not subject.rdns or not is_text or (further is not None and not list(further.value)):
         raise JwsUntrusted("a certificate does not say whose it is")
+
+
+def _require_another_issuer(certificate: x509.Certificate) -> None:
+    """It does not bear its issuer's name, as roots alone do: such a name says two things (RFC 5280, 3.2)."""
+    if certificate.subject == certificate.issuer:
+        raise JwsUntrusted("a certificate below the root bears its issuer's name")
 
 
 def _value_tag(attribute: x509.NameAttribute[Any]) -> int:

@@ -11,13 +11,15 @@ import pytest
 import requests
 
 from shared.ids import system_ids
-from tests.support.collector import Collector, ToldSpan, collecting
+from tests.support.collector import Behaviour, Collector, ToldSpan, collecting
 from tests.support.stack import wait_until
 from tests.support.system import System, running_system, server
 
 pytestmark = pytest.mark.slow
 
 KEY = "Bearer of-the-collector"
+STOPPED = ("gateway", "webhooks", "verifier")
+"""Which processes are told to stop here: one that forks its workers, one of ours alone, and one of Celery's."""
 PURCHASE = {
     ("gateway", "server", "POST /v1/purchases"),
     ("gateway", "producer", "transaction.submitted record"),
@@ -142,7 +144,7 @@ def test_the_collector_is_given_its_key_with_every_request(traced: Traced) -> No
     assert {head["authorization"] for head in traced.collector.heads} == {KEY}
 
 
-@pytest.mark.parametrize("name", ["gateway", "webhooks"])
+@pytest.mark.parametrize("name", STOPPED)
 def test_a_process_that_is_told_to_stop_tells_its_last_spans(traced: Traced, name: str) -> None:
     trace = system_ids().trace_id()
     pid = traced.system.pid(name)
@@ -153,6 +155,19 @@ def test_a_process_that_is_told_to_stop_tells_its_last_spans(traced: Traced, nam
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: any(span.service == name for span in traced.collector.trace(trace)), what="the last spans")
     wait_until(lambda: _is_ready(traced.system, name), what="its being back")
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "refuse"])
+def test_a_collector_that_does_not_take_them_keeps_no_purchase_waiting(traced: Traced, behaviour: Behaviour) -> None:
+    traced.collector.behaviour = behaviour
+    try:
+        for number in range(5):
+            signed = traced.system.buy()["signed_transaction"]
+            answer = traced.system.post("unheard", {"signed_transaction": signed}, Prefer="wait=20")
+            assert answer.json()["status"] == "completed", number
+        assert all(one.restarts == 0 for one in traced.system.stack.status() if one.name not in STOPPED)
+    finally:
+        traced.collector.behaviour = "take"
 
 
 def _is_ready(system: System, name: str) -> bool:

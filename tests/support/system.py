@@ -91,7 +91,7 @@ class Reached(ABC):
         )
 
     def post_until_accepted(self, user_id: str, body: dict[str, Any]) -> str:
-        """As an app does: again and again while there is no answer, or 503. The purchase's id."""
+        """As an app does: again and again while there is no answer, 503, or 429. The purchase's id."""
         accepted: list[str] = []
 
         def attempt() -> bool:
@@ -99,7 +99,7 @@ class Reached(ABC):
                 response = self.post(user_id, body)
             except requests.RequestException:  # refused, too late, or cut off within its answer
                 return False
-            if response.status_code == 503:
+            if response.status_code in (429, 503):
                 return False
             assert response.status_code in (200, 202), response.text
             accepted.append(response.json()["id"])

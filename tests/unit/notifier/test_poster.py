@@ -21,8 +21,10 @@ from notifier.domain.deliveries import Answer, Message
 from notifier.webhook import caller, connections
 from notifier.webhook.caller import Found, LookUp, look_up
 from notifier.webhook.poster import ANSWER_BYTES_KEPT, ANSWER_BYTES_MAX, USER_AGENT, WebhookPoster
+from shared import trail
 from shared.apps import EndpointId, WebhookEndpoint
 from shared.clock import SystemClock
+from shared.trail import Place, SpanId
 from tests.support.authority import Authority
 from tests.support.receiver import Behaviour, Receiver, Reply, receiving
 
@@ -63,6 +65,17 @@ class TestWhatIsPosted:
         assert received.headers["webhook-id"] == MESSAGE.id
         assert received.headers["content-type"] == "application/json"
         assert received.headers["user-agent"] == USER_AGENT
+
+    def test_it_names_the_trace_that_its_thread_is_in_if_it_is_in_one(
+        self, poster: WebhookPoster, receiver: Receiver
+    ) -> None:
+        with trail.at(Place("4bf92f3577b34da6a3ce929d0e0e4736", SpanId("00f067aa0ba902b7"))):
+            post(poster, receiver)
+        post(poster, receiver)
+        named, unnamed = receiver.received
+        assert named.genuine
+        assert named.headers["traceparent"] == "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        assert "traceparent" not in unnamed.headers
 
     def test_another_secret_is_not_accepted(self, poster: WebhookPoster, receiver: Receiver) -> None:
         answer = poster.post(MESSAGE, endpoint=endpoint_at(receiver.url, secret=OTHER_SECRET))

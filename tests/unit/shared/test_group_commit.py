@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from shared import trail
 from shared.bus import group_commit
 from shared.bus.group_commit import BATCH_MAX, GroupCommit
 from shared.database import DatabaseUnavailable
+from shared.trail import Place, SpanId
 from tests.support.stack import wait_until
 
 
@@ -68,6 +70,31 @@ def test_those_who_come_meanwhile_are_written_together_and_each_hears_of_its_own
     futures = behind(ledger, GroupCommit(ledger.write, may_join=differ), [1, 2, 3])
     assert ledger.writes == [[0], [1, 2, 3]]
     assert [future.result() for future in futures] == [0, 10, 20, 30]
+
+
+def test_who_writes_for_several_is_where_all_of_them_are_and_nowhere_else() -> None:
+    """So that a line about one of them has its trace, and not the leader's."""
+    ledger, seen = Ledger(), []
+
+    def write(items: Sequence[int]) -> list[int]:
+        seen.append([place.trace_id for place in trail.places()])
+        return ledger.write(items)
+
+    group = GroupCommit(write, may_join=differ)
+
+    def submit(item: int) -> int:
+        with trail.at(Place(f"trace of {item}", SpanId("1" * 16))):
+            return group.submit(item)
+
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(submit, 0)]
+        assert ledger.entered.wait(10)
+        for item in (1, 2):
+            futures.append(pool.submit(submit, item))
+            wait_until(lambda wanted=item: group.waiting() == wanted)  # type: ignore[misc]
+        ledger.open.set()
+        assert [future.result(10) for future in futures] == [0, 10, 20]
+    assert seen == [["trace of 0"], ["trace of 1", "trace of 2"]]
 
 
 def test_what_may_not_join_is_written_after_the_others() -> None:

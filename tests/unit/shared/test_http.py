@@ -15,7 +15,8 @@ from flask.testing import FlaskClient
 from pydantic import BaseModel, Field
 from structlog.testing import LogCapture
 
-from shared.clock import ManualClock
+from shared import tracing, trail
+from shared.clock import ManualClock, SystemClock
 from shared.database import DatabaseUnavailable
 from shared.http import (
     BODY_BYTES_MAX,
@@ -29,6 +30,7 @@ from shared.http import (
     trace_id,
 )
 from shared.log import add_trail
+from shared.tracing import Span, Tracer
 from tests.support.seeded import seeded_ids
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -59,6 +61,18 @@ def client() -> Iterator[FlaskClient]:
     @app.get("/trace")
     def trace() -> Response:
         return answer({"trace_id": trace_id(), "again": trace_id()})
+
+    @app.get("/names")
+    def names() -> Response:
+        return answer(add_trail(None, "info", {}))
+
+    @app.get("/onward")
+    def onward() -> str:
+        return tracing.traceparent() or ""
+
+    @app.get("/healthz")
+    def healthz() -> str:
+        return "ok"
 
     @app.get("/users/<user:user>/wallet")
     def wallet(user: str) -> Response:
@@ -205,6 +219,37 @@ def test_a_bug_is_told_by_its_trace_id_alone_and_logged_with_it(
     assert entry["trace_id"] == TRACE
     assert entry["route"] == "/fail/<kind>"
     assert isinstance(entry["exc_info"], RuntimeError)
+
+
+def test_what_a_view_logs_has_the_requests_trace_and_name_and_the_thread_leaves_them(client: FlaskClient) -> None:
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "X-Request-Id": "mobile-42"}
+    assert client.get("/names", headers=headers).json == {"trace_id": TRACE, "request_id": "mobile-42"}
+    assert client.get("/names").json != {"trace_id": TRACE, "request_id": "mobile-42"}
+    client.get("/fail/bug", headers=headers)
+    assert trail.places() == ()
+
+
+def test_what_a_view_sends_onward_names_the_callers_trace(client: FlaskClient) -> None:
+    sent = client.get("/onward", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}).text
+    assert sent == f"00-{TRACE}-{SPAN}-01"
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", client.get("/onward").text)
+
+
+def test_a_request_is_a_span_below_the_callers_with_its_rule_and_never_its_path(client: FlaskClient) -> None:
+    spans: list[Span] = []
+    tracing.use(Tracer(tell=spans.append, share=1.0, clock=SystemClock(), ids=seeded_ids(3)))
+    try:
+        for path in ("/users/alice/wallet", "/nowhere/alice", "/fail/bug", "/healthz"):
+            client.get(path, headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
+    finally:
+        tracing.use(None)
+    assert [(span.name, span.attributes["http.response.status_code"], span.error) for span in spans] == [
+        ("GET /users/<user:user>/wallet", 200, None),
+        ("GET", 404, None),
+        ("GET /fail/<kind>", 500, "500"),
+    ]
+    assert {(span.trace_id, span.parent_id) for span in spans} == {(TRACE, SPAN)}
+    assert "alice" not in str(spans)
 
 
 @pytest.mark.parametrize("path", ["/trace", "/nowhere", "/fail/bug"])

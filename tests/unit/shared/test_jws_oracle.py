@@ -70,6 +70,8 @@ STRICTER: Final[Mapping[str, str]] = {
     "half a surrogate pair in the payload": "no text: it could be neither stored nor sent on",
     "a payload in UTF-16": "RFC 8259, section 8.1: UTF-8",
     "a payload with a byte order mark": "RFC 8259, section 8.1: none may be there",
+    "a leaf of its issuer's name": "it may be its own issuer or not, as one reads it; Apple's have names of their own",
+    "an intermediate of its root's name": "it may be a root or not, as one reads it; Apple's have names of their own",
     "a payload nested 33 deep": "the deepest that the App Store sends has 3 levels, and each costs a reader its stack",
     "b64 true": "RFC 7797, section 6: it has to be critical, and no extension of JWS is known here",
     "an audience that is null": "the App Store's payloads have no audience",

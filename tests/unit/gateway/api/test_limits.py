@@ -125,12 +125,10 @@ def test_an_address_that_was_refused_too_often_is_told_to_wait(
     assert statuses(products(gateway, headers), products(gateway, headers)) == [401, 429]
 
 
-def test_a_guesser_of_server_keys_is_not_told_when_they_guess_right(gateway: Gateway) -> None:
-    assert products(gateway, gateway.as_server()).status_code == 200
-    for _ in range(3):
+def test_a_guesser_does_not_shut_out_the_backend_behind_the_same_address(gateway: Gateway) -> None:
+    for _ in range(9):
         products(gateway, WRONG_KEY)
-    assert products(gateway, gateway.as_server()).status_code == 429
-    assert products(gateway, gateway.as_server(), "203.0.113.2").status_code == 200
+    assert products(gateway, gateway.as_server()).status_code == 200
 
 
 def test_a_guesser_does_not_shut_out_the_users_behind_the_same_address(gateway: Gateway) -> None:
@@ -166,11 +164,10 @@ def test_what_the_app_store_signed_is_never_limited(gateway: Gateway) -> None:
     assert set(statuses(*(webhook(gateway, others) for _ in range(9)))) == {401}
 
 
-def test_a_forger_is_refused_before_anything_is_verified(gateway: Gateway) -> None:
-    for _ in range(3):
+def test_a_forger_does_not_shut_out_the_app_store_behind_the_same_proxy(gateway: Gateway) -> None:
+    for _ in range(9):
         webhook(gateway, "a.b.c")
-    assert webhook(gateway, gateway.signed_notification()).status_code == 429
-    assert webhook(gateway, gateway.signed_notification(), "17.0.0.1").status_code == 503
+    assert webhook(gateway, gateway.signed_notification()).status_code == 503  # no database: it got past the limits
 
 
 def test_without_limits_nobody_is_told_to_wait(started: Started) -> None:
