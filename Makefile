@@ -135,6 +135,9 @@ check: $(DEV_STAMP)  ## format, lint, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+rabbitmq-test: $(DEV_STAMP)  ## the road, the bus and a short proof on RabbitMQ: an installed one, or in a Docker engine
+	@PURSER_TEST_RABBITMQ=1 $(BIN)/pytest tests/integration/bus/test_rabbitmq.py tests/e2e/test_rabbitmq.py $(ARGS)
+
 .PHONY: audit-dependencies
 audit-dependencies: $(DEV_STAMP)  ## whether what we depend on is known to be vulnerable; needs the advisory databases
 	@$(BIN)/python -m tests.dependencies $(ARGS)
