@@ -92,9 +92,22 @@ class Clients:
 
     def tell_store(self, path: str, body: Mapping[str, Any] | None = None, *, method: str = "POST") -> dict[str, Any]:
         """The store's answer to a command; while its notifications pile up it takes none. Raises Stopped; and
-        requests.HTTPError, for it is not the store that is put to the proof."""
+        requests.HTTPError, for it is not the store that is put to the proof.
+
+        What only reads is asked for again where its answer was cut off, and has no body: a server that does not read one may
+        reset the connection within its answer.
+        """
+        reads = method == "GET"
         while True:
-            response = self._session().request(method, self._store + path, json=body or {}, timeout=REQUEST_TIMEOUT_S)
+            try:
+                response = self._session().request(
+                    method, self._store + path, json=None if reads else body or {}, timeout=REQUEST_TIMEOUT_S
+                )
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+                if not reads:
+                    raise
+                self._pause(None)
+                continue
             if response.status_code != 503:
                 response.raise_for_status()
                 answer: dict[str, Any] = response.json()
