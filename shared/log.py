@@ -69,6 +69,7 @@ def configure_logging(*, service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("urllib3").setLevel(logging.WARNING)  # at debug it names paths, which hold the ids of users
     _log_what_nobody_caught()
 
 

@@ -276,10 +276,15 @@ def _secrets_in_files(names: Iterable[str]) -> dict[str, str]:
             found[name] = _secret_in(Path(path))
         except (OSError, ValueError) as error:
             problem = error.strerror if isinstance(error, OSError) else error
-            problems.append(f"{variable}{IN_FILE}: {path}: {problem}")
+            problems.append(f"{variable}{IN_FILE}: {_named(path)}: {problem}")
     if problems:
         raise SecretFilesInvalid(*problems)
     return found
+
+
+def _named(path: str) -> str:
+    """The path; what is none may be the secret itself, put there by mistake."""
+    return path if path.startswith("/") and "://" not in path else "what it says is no absolute path"
 
 
 def _secret_in(path: Path) -> str:

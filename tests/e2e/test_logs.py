@@ -284,6 +284,7 @@ def test_no_line_of_any_process_holds_a_secret(written: Written) -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in written.system.stack.log_dir.glob("*.log"))
     assert len(written.secrets) > 30
     assert _held(written.secrets, text) == []
+    assert "/users/traced" not in text  # urllib3 would, at debug
 
 
 def test_neither_the_broker_nor_flower_holds_a_secret_or_says_whose_it_is(written: Written) -> None:

@@ -114,6 +114,15 @@ def test_a_file_that_cannot_be_used_is_named_with_its_variable(
     assert refused() == f"purser: PURSER_DATABASE_URL_FILE: {file}: {problem}\n"
 
 
+def test_a_secret_that_was_put_where_its_file_should_be_is_not_told(
+    environment: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    environment.setenv("PURSER_DATABASE_URL_FILE", URL)
+    assert refused() == (
+        "purser: PURSER_DATABASE_URL_FILE: what it says is no absolute path: No such file or directory\n"
+    )
+
+
 def test_a_directory_is_no_secret(file: Path, refused: Refused) -> None:
     file.mkdir()
     assert refused() == f"purser: PURSER_DATABASE_URL_FILE: {file}: Is a directory\n"
