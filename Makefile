@@ -108,9 +108,10 @@ proof: $(DEV_STAMP)  ## kill, freeze, wipe and cut off everything under load: no
 simulation: $(DEV_STAMP)  ## the whole system in one process, thousands of times: crashes, repetitions and orders by a seed
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
-.PHONY: compose-test rabbitmq-test
+COMPOSED := tests/e2e/test_compose.py tests/e2e/test_observability.py
+.PHONY: compose-test compose-rabbitmq-test rabbitmq-test
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real, watched by Prometheus; needs a Docker engine
-	@PURSER_TEST_COMPOSE=1 $(BIN)/pytest tests/e2e/test_compose.py tests/e2e/test_observability.py $(ARGS)
+	@PURSER_TEST_COMPOSE=$${PURSER_TEST_COMPOSE:-full} $(BIN)/pytest $(COMPOSED) $(ARGS)
 
 .PHONY: bench bench-receipts bench-signatures bench-ledger bench-webhooks
 bench: $(DEV_STAMP)  ## how fast the road is on this machine, beside references of the same run (some minutes)
@@ -134,6 +135,9 @@ check: $(DEV_STAMP)  ## format, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+compose-rabbitmq-test: $(DEV_STAMP)  ## the same with deploy/compose.rabbitmq.yml beside it
+	@PURSER_TEST_COMPOSE=full $(BIN)/pytest tests/e2e/test_compose_rabbitmq.py $(ARGS)
 
 rabbitmq-test: $(DEV_STAMP)  ## the road, the bus and a short proof on RabbitMQ: an installed one, or in a Docker engine
 	@PURSER_TEST_RABBITMQ=1 $(BIN)/pytest tests/integration/bus/test_rabbitmq.py tests/e2e/test_rabbitmq.py $(ARGS)

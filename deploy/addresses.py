@@ -52,12 +52,28 @@ def recalled_addresses(settings: StackSettings) -> Addresses:
     Raises StackInvalid where neither URLs nor an embedded stack's memory are there.
     """
     remembered = recall(settings.data_dir)
-    if remembered is None and (settings.database_url is None or settings.broker_url is None):
-        missing = "PURSER_DATABASE_URL" if settings.database_url is None else "PURSER_BROKER_URL"
-        raise StackInvalid(
-            f"{missing} is not set, and {settings.data_dir} holds no embedded stack: `purser up` makes one"
-        )
+    if remembered is None and settings.database_url is None:
+        raise _unknown("PURSER_DATABASE_URL", settings)
+    if remembered is None and settings.broker_url is None:
+        raise _unknown("PURSER_BROKER_URL", settings)
     return addresses(settings, remembered or NOTHING_REMEMBERED)
+
+
+def recalled_database_url(settings: StackSettings) -> str:
+    """Where the database is, for a command that needs nothing else: a container may know of no broker.
+
+    Raises StackInvalid where neither its URL nor an embedded stack's memory is there.
+    """
+    remembered = recall(settings.data_dir)
+    if remembered is None and settings.database_url is None:
+        raise _unknown("PURSER_DATABASE_URL", settings)
+    return addresses(settings, remembered or NOTHING_REMEMBERED).database_url
+
+
+def _unknown(variable: str, settings: StackSettings) -> StackInvalid:
+    return StackInvalid(
+        f"{variable} is not set, and {settings.data_dir} holds no embedded stack: `purser up` makes one"
+    )
 
 
 NOTHING_REMEMBERED = Remembered(

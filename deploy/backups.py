@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import make_url
 
-from deploy.addresses import recalled_addresses
+from deploy.addresses import recalled_database_url
 from deploy.binaries import find_postgres
 from deploy.errors import StackUnavailable
 from deploy.settings import StackSettings, inherited_environment
@@ -22,7 +22,7 @@ _QUERY: Final = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "host":
 
 def database_url() -> str:
     """Of the configured database, or the one of the `purser up` that the data directory belongs to."""
-    return recalled_addresses(read(StackSettings)).database_url
+    return recalled_database_url(read(StackSettings))
 
 
 def back_up(url: str, *, to: Path) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import click
 
-from deploy.addresses import recalled_addresses
+from deploy.addresses import recalled_database_url
 from deploy.errors import StackInvalid, StackUnavailable
 from deploy.settings import StackSettings
 from shared.apps import App
@@ -91,7 +91,7 @@ def database_engine(*, connections: int = 1, timeout_s: int | None = None) -> It
 
     from shared.database import STATEMENT_TIMEOUT_S, DatabaseUnavailable, connect_engine, is_unavailable
 
-    url = recalled_addresses(read(StackSettings)).database_url
+    url = recalled_database_url(read(StackSettings))
     engine = connect_engine(
         url,
         role=None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from deploy.scraping import Numbers, Unscraped
 
 COLUMNS = ("process", "address", "answers", "accepted", "recorded", "handled", "parked", "oldest_unhandled_s", "queued")
+ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +39,29 @@ class Line:
     queued: int | None = None
 
 
+def read_addresses(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:  # noqa: ARG001
+    """The host of each `host:port`, by the whole of it: a host may have several. Click's callback."""
+    return {value: _host(value) for value in values}
+
+
+def _host(address: str) -> str:
+    parts = ADDRESS.fullmatch(address)
+    if parts is None or not 1 <= int(parts["port"]) <= PORT_MAX:
+        raise click.BadParameter(f"{address!r} is not HOST:PORT")
+    return parts["host"]
+
+
 @click.command()
 @click.option(
     "--at",
     "given",
     multiple=True,
+    callback=read_addresses,
     metavar="HOST:PORT",
     help="Ask this process; repeatable. If not given, those of the `purser up` beside.",
 )
 @json_option
-def command(given: Sequence[str], as_json: bool) -> None:
+def command(given: Mapping[str, str], as_json: bool) -> None:
     """Show where each process tells its metrics, and how much it accepted, recorded and handled.
 
     Of consumers also what waits for them. Everything else is for Prometheus: `/metrics` of each address. Exit code 0
@@ -53,10 +69,10 @@ def command(given: Sequence[str], as_json: bool) -> None:
     """
     from deploy.scraping import Numbers, addresses_beside, scrape_all
 
-    addresses = {each.rpartition(":")[0]: each for each in given} or addresses_beside(read(StackSettings))
-    told = scrape_all(addresses)
+    processes = given or {address: name for name, address in addresses_beside(read(StackSettings)).items()}
+    told = scrape_all({address: address for address in processes})
     numbers = [each for each in told.values() if isinstance(each, Numbers)]
-    lines = [_line(name, addresses[name], told[name], numbers) for name in addresses]
+    lines = [_line(name, address, told[address], numbers) for address, name in processes.items()]
     show(lines, COLUMNS, as_json=as_json, empty="nothing was asked")
     if len(numbers) < len(lines):
         raise click.exceptions.Exit(1)

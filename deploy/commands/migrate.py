@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from deploy.addresses import recalled_addresses
+from deploy.addresses import recalled_database_url
 from deploy.errors import StackUnavailable
 from deploy.settings import StackSettings
 from shared.settings import read
@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
 
     from deploy.migrate import migrate
 
-    url = recalled_addresses(read(StackSettings)).database_url
+    url = recalled_database_url(read(StackSettings))
     try:
         done = migrate(url)
     except SQLAlchemyError as error:

@@ -190,9 +190,9 @@ WELL = Row(
             nothing="no endpoint",
         ),
         Tile(
-            "Broker",
-            "As the couriers see it. While it is down all goes on being accepted, and waits in PostgreSQL.",
-            (Query("min(purser_broker_up)"),),
+            "Database and broker",
+            "As the processes see them. While the broker is down all goes on being accepted, and waits in PostgreSQL.",
+            (Query("max(purser_database_up)", "database"), Query("min(purser_broker_up)", "broker")),
             levels=Levels(RED, ((1, GREEN),)),
             words={0: "down", 1: "up"},
         ),

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.jwk_set_cache import JWKSetCache
 from jwt.utils import base64url_decode
 
-from gateway.domain.callers import Caller, Client, Server, UserIdInvalid, parse_user_id
+from gateway.domain.callers import Caller, Client, Server, UserIdInvalid, parse_living_user_id
 from shared.apps import App, Apps, ClientTokens
 from shared.clock import Clock
 from shared.ids import AppId
@@ -144,7 +144,7 @@ class _Issuer:
                 },
             )
             expires_s = _times(claims, now_s=now_s)
-            return Client(app=self._app, user_id=parse_user_id(claims["sub"])), expires_s
+            return Client(app=self._app, user_id=parse_living_user_id(claims["sub"])), expires_s
         except UserIdInvalid as error:  # the app's own login signed it, so whoever runs that is told
             raise CredentialRejected(f"the client token's sub: {error}") from error
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.apps import App, Scope
-from shared.ids import ME, UNADDRESSABLE, UserId
+from shared.ids import ERASED_PREFIX, ME, UNADDRESSABLE, UserId, is_pseudonym
 
 _USER_ID: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
@@ -59,6 +59,14 @@ def parse_user_id(text: str) -> UserId:
     if text in UNADDRESSABLE:
         raise UserIdInvalid(f"{text!r} cannot be the id of a user: it means something else in a path")
     return UserId(text)
+
+
+def parse_living_user_id(text: str) -> UserId:
+    """The id of somebody who may sign in and buy: nobody who was erased comes back. Raises UserIdInvalid."""
+    user_id = parse_user_id(text)
+    if is_pseudonym(user_id):
+        raise UserIdInvalid(f"ids that begin with {ERASED_PREFIX!r} are kept for users who were erased")
+    return user_id
 
 
 def require_scope(caller: Caller, scope: Scope) -> None:

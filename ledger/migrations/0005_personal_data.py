@@ -22,7 +22,7 @@ APPEND_ONLY = """
 create table ledger.permit (transaction xid8 primary key);
 
 create function ledger.refuse_unless_permitted() returns trigger
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if tg_op = 'UPDATE' and exists (select from ledger.permit
                                      where transaction = pg_current_xact_id_if_assigned()) then
@@ -32,7 +32,7 @@ begin
 end $$;
 
 create function ledger.refuse_unless_personal() returns trigger
-language plpgsql set search_path = pg_catalog as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     personal constant text[] := '{purchase_id,reference,reason,actor}';
 begin
@@ -72,7 +72,8 @@ ERASING = """
 create function ledger.erase_history(
     of_app text, erased text, pseudonym text, salt text, since uuid, until uuid) returns bigint
 language plpgsql security definer
-set search_path = pg_catalog set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     transfers bigint;
 begin
@@ -96,7 +97,8 @@ end $$;
 -- entitlements.
 create function ledger.erase_user(of_app text, erased text, pseudonym text, salt text, since uuid) returns jsonb
 language plpgsql security definer
-set search_path = pg_catalog set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     purchases constant text[] := array(
         select subject from journal.subjects_of(of_app, erased) where subject like 'pur\\_%');
@@ -184,7 +186,8 @@ end $$;
 """
 
 RIGHTS = """
-revoke execute on function ledger.erase_history, ledger.erase_user from public;
+revoke execute on function
+    ledger.refuse_unless_permitted, ledger.refuse_unless_personal, ledger.erase_history, ledger.erase_user from public;
 """
 
 

@@ -15,7 +15,7 @@ depends_on = None
 ERASING = """
 -- One look into the index for each endpoint of the app that anything is on record of.
 create function notifier.endpoints_of(of_app text) returns setof text
-language sql stable set search_path = pg_catalog as $$
+language sql stable set search_path = pg_catalog, pg_temp as $$
     with recursive endpoint (id) as (
         (select endpoint_id from notifier.delivery where app = of_app order by endpoint_id limit 1)
          union all
@@ -29,7 +29,8 @@ $$;
 -- are the feed knows, in which they may have been given to the pseudonym already.
 create function notifier.erase_history(of_app text, erased text, pseudonym text, since uuid) returns bigint
 language plpgsql security definer
-set search_path = pg_catalog set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     attempts bigint;
 begin
@@ -46,7 +47,8 @@ end $$;
 -- it is posted once more, under the pseudonym.
 create function notifier.erase_user(of_app text, erased text, pseudonym text, since uuid) returns jsonb
 language plpgsql security definer
-set search_path = pg_catalog set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
     update notifier.delivery d set due_at = d.due_at + interval '1 microsecond'
       from journal.outward o, notifier.endpoints_of(of_app) as endpoint

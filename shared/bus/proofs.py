@@ -24,7 +24,7 @@ EVERY_S: Final = 3600.0
 PAUSE_S: Final = 0.25
 """Between two looks while there is more: at most so often a hand-over waits for one."""
 ROWS: Final = 1000
-"""Events that one look is about. It takes some hundredths of a second."""
+"""New events that one look is about, and passed by ones. It takes some hundredths of a second."""
 
 _REMOVE: Final = "select looked, removed from journal.remove_proofs(%(before)s, %(rows)s)"
 

@@ -1,6 +1,6 @@
 """docker-compose.yml with deploy/compose.rabbitmq.yml beside it: the same system, and no Redis in it.
 
-It needs a Docker engine, and is skipped unless PURSER_TEST_COMPOSE is set. CI sets it (`make compose-test` does too).
+It needs a Docker engine, and is skipped unless PURSER_TEST_COMPOSE is set. `make compose-rabbitmq-test` sets it.
 """
 
 from __future__ import annotations

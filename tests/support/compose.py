@@ -31,6 +31,11 @@ def is_wanted() -> bool:
     return bool(inherited_environment().get("PURSER_TEST_COMPOSE"))
 
 
+def is_short() -> bool:
+    """Whether a part of it is enough: PURSER_TEST_COMPOSE=short."""
+    return inherited_environment().get("PURSER_TEST_COMPOSE") == "short"
+
+
 class Composed(Reached):
     """One project. Its containers, volumes and networks are called after it, so that it disturbs nobody's."""
 

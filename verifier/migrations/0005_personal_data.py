@@ -22,7 +22,7 @@ ERASING = """
 -- Gives all that a user has to a pseudonym, and forgets the user's account tokens; how many rows, by table. A store
 -- transaction stays known by the store's own id, or it could be claimed once more.
 create function verifier.erase_user(of_app text, erased text, pseudonym text, salt text) returns jsonb
-language plpgsql security definer set search_path = pg_catalog set enable_seqscan = off as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
     tokens uuid[];
     origins bigint;

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from gateway.domain.callers import parse_user_id
-from shared.ids import UNADDRESSABLE, UserId
+from gateway.domain.callers import parse_living_user_id
+from shared.ids import ERASED_PREFIX, UNADDRESSABLE, UserId
 from shared.money import AMOUNT_MAX, Amount
 
 PAGE_MAX: Final = 200
@@ -21,10 +21,13 @@ PAGE_DEFAULT: Final = 50
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 UserText = Annotated[
     UserId,
-    AfterValidator(parse_user_id),
+    AfterValidator(parse_living_user_id),
     Field(
         description="A user of the app, as the app's own login names it.",
-        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]{1,128}$", "not": {"enum": sorted(UNADDRESSABLE)}},
+        json_schema_extra={
+            "pattern": r"^[^\x00-\x1f\x7f]{1,128}$",
+            "not": {"anyOf": [{"enum": sorted(UNADDRESSABLE)}, {"pattern": f"^{ERASED_PREFIX}"}]},
+        },
     ),
 ]
 AmountNumber = Annotated[int, Field(ge=1, le=AMOUNT_MAX, description="Whole units, 1 to 2⁵³ - 1.")]

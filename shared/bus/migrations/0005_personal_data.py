@@ -15,7 +15,7 @@ depends_on = None
 IDS = """
 -- shared.ids: 26 characters of base32 over the parts, each with its length. A test holds the two to each other.
 create function journal.digest(variadic parts text[]) returns text
-language sql immutable strict set search_path = pg_catalog as $$
+language sql immutable strict set search_path = pg_catalog, pg_temp as $$
     select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', substring(bits from 5 * at + 1 for 5)::bit(5)::int + 1,
                              1), '' order by at)
       from (select ('x' || encode(sha256(string_agg(int4send(octet_length(said)) || said, '' order by number)),
@@ -28,7 +28,7 @@ $$;
 -- A purchase's id is a digest of its user's, so who is erased gets others: of the old ones with a salt that is kept
 -- nowhere. 104 bits in characters that ids of purchases have.
 create function journal.erased_id(id text, salt text) returns text
-language sql immutable strict set search_path = pg_catalog as $$
+language sql immutable strict set search_path = pg_catalog, pg_temp as $$
     select left(id, 4) || left(translate(encode(sha256(convert_to(salt || id, 'UTF8')), 'hex'), '0189', 'ghij'), 26)
 $$;
 """
@@ -36,7 +36,7 @@ $$;
 PAYLOADS = """
 -- A payload without what a client or a store has signed: shared.events.PROOF_REMOVED stands there then.
 create function journal.without_proofs(type text, payload jsonb) returns jsonb
-language sql immutable strict set search_path = pg_catalog as $$
+language sql immutable strict set search_path = pg_catalog, pg_temp as $$
     select case type
         when 'receipt.submitted' then payload || '{"receipt": "removed"}'
         when 'transaction.submitted' then payload || '{"signed_transaction": "removed"}'
@@ -48,7 +48,7 @@ $$;
 -- A payload without all that is personal: who acted, what was written for people to read, which token and purchase it
 -- was. What was bought (`item`) stays unless it names the user.
 create function journal.erased_payload(type text, payload jsonb, erased text, pseudonym text, salt text) returns jsonb
-language plpgsql immutable strict set search_path = pg_catalog as $$
+language plpgsql immutable strict set search_path = pg_catalog, pg_temp as $$
 declare
     said jsonb := journal.without_proofs(type, payload);
 begin
@@ -84,7 +84,7 @@ end $$;
 
 -- All of a payload that erasing leaves alone: the trigger below sees to it, whatever the function above does.
 create function journal.lasting(payload jsonb) returns jsonb
-language sql immutable strict set search_path = pg_catalog as $$
+language sql immutable strict set search_path = pg_catalog, pg_temp as $$
     select (payload - '{receipt,signed_transaction,signed_renewal_info,signed_payload,token,actor,reference,reason,
                         item,purchase_id,source}'::text[]) #- '{change,purchase_id}' #- '{change,reference}'
 $$;
@@ -99,7 +99,7 @@ create table journal.permit (
 );
 
 create or replace function journal.refuse_change() returns trigger
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     permitted text;
 begin
@@ -158,7 +158,8 @@ $$;
 create function journal.erase_history(
     of_app text, erased text, pseudonym text, salt text, since uuid, until uuid) returns bigint
 language plpgsql security definer
-set search_path = pg_catalog set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     events bigint;
 begin
@@ -184,21 +185,24 @@ begin
 end $$;
 
 -- The rest, while nobody records anything (deploy/users/erasing.py): the events from `since` on, the notifications
--- about these first transactions, the heads of timelines, and errors that name the user. How many rows, by table. That
--- an account token was issued has no head any more: the pseudonym has none.
+-- about these first transactions, the heads of timelines, and errors of any of these that name the user. How many rows,
+-- by table. That an account token was issued has no head any more: the pseudonym has none.
 create function journal.erase_user(of_app text, erased text, pseudonym text, salt text, originals text[], since uuid)
 returns jsonb language plpgsql security definer
-set search_path = pg_catalog set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     events bigint := journal.erase_history(of_app, erased, pseudonym, salt, since,
                                             'ffffffff-ffff-ffff-ffff-ffffffffffff');
     notifications bigint;
     tokens bigint;
     subjects bigint;
+    told uuid[] := array(select * from journal.notifications_of(of_app, originals));
+    errors bigint;
 begin
     insert into journal.permit (transaction, what) values (pg_current_xact_id(), 'proofs');
     update journal.event set payload = journal.without_proofs(type, payload)
-     where id = any (array(select * from journal.notifications_of(of_app, originals)))
+     where id = any(told)
        and payload ->> 'signed_payload' <> 'removed';
     get diagnostics notifications = row_count;
     delete from journal.permit where transaction = pg_current_xact_id();
@@ -215,8 +219,16 @@ begin
      where t.app = of_app and t.subject in (select subject from journal.subjects_of(of_app, erased));
     get diagnostics subjects = row_count;
 
-    update journal.delivery set error = 'erased' where state in ('parked', 'dead') and strpos(error, erased) > 0;
-    return jsonb_build_object('journal.event', events + notifications, 'journal.timeline', tokens + subjects);
+    -- of the user's own events, which are the pseudonym's by now: in others the same letters are something else
+    update journal.delivery d set error = 'erased'
+      from journal.event e
+     where d.state in ('parked', 'dead') and strpos(d.error, erased) > 0
+       and e.id = d.event_id and e.app = of_app
+       and (e.user_id = pseudonym or e.id = any(told)
+            or e.user_id is null and e.subject in (select subject from journal.subjects_of(of_app, pseudonym)));
+    get diagnostics errors = row_count;
+    return jsonb_build_object('journal.event', events + notifications, 'journal.timeline', tokens + subjects,
+                              'journal.delivery', errors);
 end $$;
 """
 
@@ -232,11 +244,12 @@ insert into journal.proof_cursor (reached) values ('00000000-0000-0000-0000-0000
 create table journal.proof_passed_by (event_id uuid primary key);
 
 -- Removes proofs that were recorded before then (never of the last day), but none that somebody has still to handle.
--- Looks at `rows` events at most, each once; `looked` says at how many, `removed` how many had a proof to remove.
+-- Looks at the next `rows` events at most, each once, and at so many of those passed by that nobody has still to
+-- handle; `looked` says at how many, `removed` how many had a proof to remove.
 -- Another courier that is at it is not waited for.
 create function journal.remove_proofs(before timestamptz, rows int, out looked int, out removed int)
 language plpgsql security definer
-set search_path = pg_catalog set lock_timeout = '1s'
+set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     bound constant uuid := journal.uuid_floor(least(before, now() - interval '1 day'));
@@ -244,6 +257,8 @@ declare
     newest uuid;
     wanted uuid[];
     open   uuid[];
+    freed  uuid[];
+    consumers text[];
 begin
     looked := 0;
     removed := 0;
@@ -256,16 +271,24 @@ begin
            array_agg(id) filter (where type = any(proofs))
       into looked, newest, wanted
       from (select id, type from journal.event where id > newest and id < bound order by id limit rows) as page;
-    select wanted || array_agg(event_id) into wanted
-      from (select event_id from journal.proof_passed_by order by event_id limit rows) as passed_by;
-
     with recursive consumer (name) as (  -- one look into the index for each that there is
         (select consumer from journal.delivery order by consumer limit 1)
          union all
         select (select consumer from journal.delivery where consumer > name order by consumer limit 1)
           from consumer where name is not null)
+    select coalesce(array_agg(name) filter (where name is not null), '{}') into consumers from consumer;
+
+    select array_agg(event_id) into freed
+      from (select event_id from journal.proof_passed_by as passed_by
+             where not exists (select from unnest(consumers) as name, lateral (
+                                   select from journal.delivery
+                                    where consumer = name and delivery.event_id = passed_by.event_id offset 0) as stuck)
+             order by event_id limit rows) as passed_by;
+    looked := looked + coalesce(cardinality(freed), 0);
+    wanted := wanted || freed;
+
     select coalesce(array_agg(distinct id), '{}') into open
-      from unnest(wanted) as id, consumer,
+      from unnest(wanted) as id, unnest(consumers) as name,
            lateral (select from journal.delivery where consumer = name and event_id = id offset 0) as undelivered;
 
     delete from journal.proof_passed_by where event_id = any(wanted) and event_id <> all(open);
@@ -281,7 +304,11 @@ end $$;
 """
 
 RIGHTS = """
-revoke execute on function journal.erase_history, journal.erase_user, journal.remove_proofs from public;
+-- What acts with its owner's rights finds types in pg_temp last: first, unless told, and a caller's are there.
+alter function journal.ensure_partitions set search_path = pg_catalog, pg_temp;
+-- A trigger, too: on a table of one's own it would do as its owner what is not its work.
+revoke execute on function journal.refuse_change, journal.erase_history, journal.erase_user, journal.remove_proofs
+    from public;
 grant execute on function journal.remove_proofs to purser_courier;
 """
 

@@ -139,6 +139,26 @@ def test_each_event_is_looked_at_once_a_few_at_a_time_the_oldest_first(bus: Bus,
     assert [tuple(row) for row in looked] == [(0, 0)]
 
 
+def test_of_more_stuck_ones_than_a_look_is_about_each_goes_once_it_was_handled(bus: Bus, courier: Engine) -> None:
+    event_ids = recorded(bus, OLD, *[RECEIPT] * 25, handled=False)
+    bus.set(event_ids, "state = 'parked', due_at = 'infinity'")
+    clock = ManualClock(NOW)
+    keeping = retention(courier, clock, rows=10)
+    for _ in range(3):
+        keeping.turn()
+        clock.advance(PAUSE_S)
+    assert bus.execute("select count(*) from journal.proof_passed_by") == [(25,)]
+
+    last = event_ids[12:]
+    bus.execute("delete from journal.delivery where event_id = any(%(ids)s)", ids=last)
+    clock.advance(EVERY_S)
+    for done in (10, 13):
+        keeping.turn()
+        receipts = [payload(bus, each)["receipt"] for each in event_ids]
+        assert receipts == ["a receipt"] * 12 + [PROOF_REMOVED] * done + ["a receipt"] * (13 - done)
+        clock.advance(PAUSE_S)
+
+
 def test_after_the_last_of_them_there_is_an_hours_rest(bus: Bus, courier: Engine) -> None:
     clock = ManualClock(NOW)
     keeping = retention(courier, clock)

@@ -94,8 +94,10 @@ DEFINERS: Mapping[str, tuple[str, ...]] = {
     "ledger.erase_user": (),
     "notifier.erase_history": (),
     "notifier.erase_user": (),
+    "journal.refuse_change": (),
+    "ledger.refuse_unless_permitted": (),
 }
-"""The functions that act with their owner's rights, and the services that may call them. Triggers cannot be called."""
+"""The functions that act with their owner's rights, and the services that may call them."""
 
 _GRANTED = """
     select r.rolname, n.nspname || '.' || k.relname,
@@ -205,21 +207,76 @@ def test_no_role_can_draw_a_number_that_a_table_is_to_draw_itself(owner: Connect
     assert drawn == []
 
 
-def test_what_acts_with_its_owners_rights_is_called_by_these_alone_and_looks_nothing_up_on_a_callers_path(
-    owner: Connection,
-) -> None:
+def test_what_acts_with_its_owners_rights_is_called_by_these_alone(owner: Connection) -> None:
+    """The services' roles, and `public`, which is everybody. A trigger is among them: on a table of one's own."""
     found = query(
         owner,
-        "select p.pronamespace::regnamespace || '.' || p.proname, array(select r.rolname::text from pg_roles r"
-        " where r.rolname = any(%(roles)s) and has_function_privilege(r.oid, p.oid, 'execute') order by 1),"
-        " exists (select from unnest(p.proconfig) set where set like 'search_path=%%')"
-        " from pg_proc p where p.prosecdef and p.pronamespace::regnamespace::text = any(%(schemas)s)"
-        " and p.prorettype <> 'trigger'::regtype",
-        roles=list(ROLES),
+        "select p.pronamespace::regnamespace || '.' || p.proname, array("
+        "    select coalesce(r.rolname::text, 'public')"
+        "      from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as granted"
+        "      left join pg_roles r on r.oid = granted.grantee where granted.grantee <> p.proowner order by 1)"
+        " from pg_proc p where p.prosecdef and p.pronamespace::regnamespace::text = any(%(schemas)s)",
         schemas=list(SCHEMAS),
     )
-    assert {str(name): tuple(roles) for name, roles, _ in found} == DEFINERS  # type: ignore[arg-type]
-    assert [name for name, _, has_path in found if not has_path] == []
+    assert {str(name): tuple(callers) for name, callers in found} == DEFINERS  # type: ignore[arg-type]
+
+
+def test_what_acts_with_its_owners_rights_looks_nothing_up_where_its_caller_can_put_something(
+    owner: Connection,
+) -> None:
+    """Types are looked for in pg_temp first where it is not named, whatever else the path says."""
+    paths = query(
+        owner,
+        "select p.oid::regprocedure::text, array(select set from unnest(p.proconfig) set where set ^@ 'search_path=')"
+        " from pg_proc p where p.pronamespace::regnamespace::text = any(%(schemas)s)"
+        " and (p.prosecdef or p.proconfig::text like '%%search_path=%%')",
+        schemas=list(SCHEMAS),
+    )
+    assert len(paths) >= len(DEFINERS)
+    assert {name: path for name, path in paths if path != ["search_path=pg_catalog, pg_temp"]} == {}
+
+
+_SPY = """
+    create function pg_temp.spy() returns boolean language plpgsql as $$
+    begin
+        if current_user !~ '^purser_' then
+            raise exception 'runs as the owner';
+        end if;
+        return true;
+    end $$;
+    create domain pg_temp.text as pg_catalog.text check (pg_temp.spy());
+    create domain pg_temp.uuid as pg_catalog.uuid check (pg_temp.spy());
+    create domain pg_temp.jsonb as pg_catalog.jsonb check (pg_temp.spy());
+    create domain pg_temp.timestamptz as pg_catalog.timestamptz check (pg_temp.spy());
+"""
+"""A login's own types under the names of PostgreSQL's, whose checks are code of that login."""
+
+
+@pytest.mark.parametrize("trigger", ["journal.refuse_change", "ledger.refuse_unless_permitted"])
+def test_no_role_puts_a_trigger_that_acts_as_its_owner_on_a_table_of_its_own(
+    logins: Mapping[str, str], trigger: str
+) -> None:
+    role = "purser_ledger" if trigger.startswith("ledger.") else "purser_notifier"
+    with connected(logins[role]) as connection:
+        query(connection, f"set role {role}")
+        query(connection, "create temp table mine (type pg_catalog.text, payload pg_catalog.jsonb)")
+        query(connection, _SPY)
+        sql = f"create trigger mine before update on mine for each row execute function {trigger}()"
+        assert attempt(connection, sql) == REFUSED
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select journal.ensure_partitions(now(), 1)",
+        "select journal.remove_proofs(now() - interval '30 days', 5)",
+    ],
+)
+def test_no_type_of_a_callers_own_runs_as_the_owner(logins: Mapping[str, str], sql: str) -> None:
+    with connected(logins["purser_courier"]) as connection:
+        query(connection, "set role purser_courier")
+        query(connection, _SPY)
+        query(connection, sql)
 
 
 @pytest.mark.parametrize(

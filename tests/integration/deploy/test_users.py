@@ -375,6 +375,30 @@ class TestMeanwhile:
             user=erased.pseudonym,
         ) == [(PROOF_REMOVED,)]
 
+    def test_what_went_wrong_with_events_of_others_stays_though_it_says_the_same_word(
+        self, house: House, alice: Life
+    ) -> None:
+        for user in (ALICE, BOB):
+            house.submit(user, house.store.transaction(), settled=False)
+        house.rows(
+            "with another as (insert into journal.event"
+            "     (id, type, version, app, subject, user_id, payload, trace_id, occurred_at)"
+            " select gen_random_uuid(), type, version, 'another', subject, user_id, payload, trace_id, occurred_at"
+            "   from journal.event where user_id = %(alice)s and type = 'transaction.submitted'"
+            "  order by id desc limit 1 returning id)"
+            " insert into journal.delivery (consumer, event_id, type)"
+            " select 'verifier', id, 'transaction.submitted' from another",
+            alice=ALICE,
+        )
+        house.rows("update journal.delivery set state = 'parked', due_at = 'infinity', error = %(said)s", said=ALICE)
+        erased = erase(house)
+        assert sorted(
+            house.rows(
+                "select e.app, e.user_id, d.error from journal.delivery d join journal.event e on e.id = d.event_id"
+            )
+        ) == [("another", ALICE, ALICE), ("game", BOB, ALICE), ("game", erased.pseudonym, "erased")]
+        assert erased.rows["journal.delivery"] == 1
+
     def test_what_was_verified_and_not_posted_is_posted_to_the_pseudonym(self, house: House, alice: Life) -> None:
         before = house.balance(ALICE)
         house.submit(ALICE, house.store.transaction(), settled=False)

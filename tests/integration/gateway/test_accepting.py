@@ -296,14 +296,14 @@ def test_a_hostile_body_is_refused_by_the_name_of_its_field_and_leaves_no_row(
     assert gateway.bus.execute("select count(*) from journal.event")[0][0] == before
 
 
-@pytest.mark.parametrize("user_id", ["", "x" * 129, "a\x00b", "\x7f", "\ud800", ".", "..", "me"])
+@pytest.mark.parametrize("user_id", ["", "x" * 129, "a\x00b", "\x7f", "\ud800", ".", "..", "me", "erased:alice"])
 def test_a_user_that_cannot_be_is_refused(gateway: Gateway, user_id: str) -> None:
     body = {"store": "apple", "signed_transaction": JWS, "user_id": user_id}
     response = gateway.client().post("/v1/purchases", json=body, headers=gateway.as_server())
     assert (response.status_code, "user_id" in (response.json or {})["detail"]) == (400, True)
 
 
-@pytest.mark.parametrize("user_id", ["", "x" * 129, "a\x00b", ".", "..", "me"])
+@pytest.mark.parametrize("user_id", ["", "x" * 129, "a\x00b", ".", "..", "me", "erased:alice"])
 def test_a_token_of_a_user_that_cannot_be_is_refused_by_its_claim(gateway: Gateway, user_id: str) -> None:
     response = gateway.submit("111", user_id=user_id)
     assert (response.status_code, (response.json or {})["code"]) == (401, "unauthorized")

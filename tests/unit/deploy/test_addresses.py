@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from deploy.addresses import environment, known_environment, recalled_addresses
+from deploy.addresses import environment, known_environment, recalled_addresses, recalled_database_url
 from deploy.errors import StackInvalid
 from deploy.remembered import Remembered, remember
 from deploy.settings import GivenStoreSettings, StackSettings, reach_of
@@ -71,6 +71,22 @@ def test_a_command_finds_the_stack_of_its_data_directory(tmp_path: Path) -> None
         recalled_addresses(settings(tmp_path))
     remember(tmp_path, REMEMBERED)
     assert recalled_addresses(settings(tmp_path)).database_url == "postgresql://purser:pg@127.0.0.1:20001/purser"
+
+
+def test_a_command_that_needs_the_database_alone_asks_for_no_broker(tmp_path: Path) -> None:
+    given = settings(tmp_path, database_url=SecretStr("postgresql://db/x"))
+    assert recalled_database_url(given) == "postgresql://db/x"
+    with pytest.raises(StackInvalid, match="PURSER_BROKER_URL"):
+        recalled_addresses(given)
+
+
+def test_the_database_is_the_given_one_else_that_of_the_data_directory(tmp_path: Path) -> None:
+    with pytest.raises(StackInvalid, match="PURSER_DATABASE_URL is not set"):
+        recalled_database_url(settings(tmp_path, broker_url=SecretStr("redis://broker/0")))
+    remember(tmp_path, REMEMBERED)
+    assert recalled_database_url(settings(tmp_path)) == "postgresql://purser:pg@127.0.0.1:20001/purser"
+    given = settings(tmp_path, database_url=SecretStr("postgresql://db/x"))
+    assert recalled_database_url(given) == "postgresql://db/x"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from deploy.commands import metrics
 from deploy.errors import StackInvalid
 from deploy.processes import PROCESSES, metrics_ports
 from deploy.scraping import Unscraped, addresses_beside, scrape_all
@@ -43,3 +46,33 @@ def test_what_does_not_answer_with_metrics_is_said_to_be_so(reply: Reply) -> Non
     with serving(store) as url:
         found = scrape_all({"gateway": url.removeprefix("http://")})
     assert isinstance(found["gateway"], Unscraped)
+
+
+def test_two_processes_of_one_host_are_two_lines() -> None:
+    with serving(telling("purser_accepted_total", 3)) as one, serving(telling("purser_accepted_total", 4)) as other:
+        addresses = [url.removeprefix("http://") for url in (one, other)]
+        shown = CliRunner().invoke(metrics.command, ["--at", addresses[0], "--at", addresses[1], "--json"])
+    assert shown.exit_code == 0, shown.output
+    lines = json.loads(shown.stdout)
+    assert [(line["address"], line["accepted"]) for line in lines] == list(zip(addresses, (3, 4), strict=True))
+    assert {line["process"] for line in lines} == {"127.0.0.1"}
+
+
+def telling(counter: str, value: int) -> ScriptedStore:
+    store = ScriptedStore()
+    store.tell("/metrics", says(f'{counter}{{result="recorded"}} {value}\n'.encode()))
+    return store
+
+
+@pytest.mark.parametrize(
+    "address", ["gateway", "gateway:", ":9464", "gateway:port", "gateway:0", "gateway:65536", "http://gateway:9464", ""]
+)
+def test_what_is_no_address_is_a_wrong_use_of_the_command(address: str) -> None:
+    refused = CliRunner().invoke(metrics.command, ["--at", address])
+    assert refused.exit_code == 2
+    assert f"{address!r} is not HOST:PORT" in refused.output
+
+
+def test_an_address_of_version_6_stands_in_brackets() -> None:
+    asked = CliRunner().invoke(metrics.command, ["--at", "[::1]:1", "--json"])
+    assert (asked.exit_code, json.loads(asked.stdout)[0]["process"]) == (1, "[::1]")

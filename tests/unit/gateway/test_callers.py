@@ -14,6 +14,7 @@ from gateway.domain.callers import (
     UserUnnamed,
     addressed_user,
     may_see,
+    parse_living_user_id,
     parse_user_id,
     require_scope,
     require_server,
@@ -112,6 +113,19 @@ def test_only_the_apps_own_backend_vouches() -> None:
 def test_what_means_something_else_in_a_path_is_no_users_id(text: str) -> None:
     with pytest.raises(UserIdInvalid, match="in a path"):
         parse_user_id(text)
+
+
+def test_who_was_erased_is_read_by_a_server_and_does_not_come_back() -> None:
+    pseudonym = f"erased:{'0' * 32}"
+    assert addressed_user(READER, pseudonym) == pseudonym
+    for text in (pseudonym, "erased:", "erased:alice"):
+        with pytest.raises(UserIdInvalid, match="kept for users who were erased"):
+            parse_living_user_id(text)
+
+
+@pytest.mark.parametrize("text", ["erased", "Erased:alice", "alice erased:", "漢字"])
+def test_whoever_is_not_called_so_lives(text: str) -> None:
+    assert parse_living_user_id(text) == text
 
 
 def test_a_client_sees_its_own_things_and_a_server_all_of_its_app() -> None:
