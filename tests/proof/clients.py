@@ -94,8 +94,8 @@ class Clients:
         """The store's answer to a command; while its notifications pile up it takes none. Raises Stopped; and
         requests.HTTPError, for it is not the store that is put to the proof.
 
-        What only reads is asked for again where its answer was cut off, and has no body: a server that does not read one may
-        reset the connection within its answer.
+        What only reads is asked for again where its answer was cut off, and has no body: a server that does not read
+        one may reset the connection within its answer.
         """
         reads = method == "GET"
         while True:

@@ -181,7 +181,7 @@ class SimulatedDatabase:
             hide_parameters=True,
         )
         # As the event "begin" would have it; but with a listener, SQLAlchemy looks for others at every statement.
-        engine.dialect.do_begin = lambda _: self._stage.begin(role)  # type: ignore[method-assign]
+        engine.dialect.do_begin = lambda _: self._stage.begin(role)  # type: ignore[method-assign, assignment]
         return engine
 
     def _direct(self, statement: str) -> None:

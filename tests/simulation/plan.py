@@ -212,12 +212,12 @@ class _Planning:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._is_large = rng.random() < 0.04
-        self._users = USERS[: rng.choice((1, 1, 2, 2, 3, 4))]
+        self._users = USERS[: rng.choice((1, 1, 1, 2, 2, 3, 4))]
 
     def plan(self) -> Plan:
         rng = self._rng
         sales = tuple(
-            self._sale(number) for number in self._numbers((3, 4, 6) if self._is_large else (1, 1, 1, 1, 1, 2, 2, 3))
+            self._sale(number) for number in self._numbers((3, 4, 6) if self._is_large else (1, 1, 1, 1, 1, 1, 2, 3))
         )
         subscriptions = tuple(
             self._subscription(number) for number in self._numbers((0, 1, 2) if self._is_large else (0,) * 9 + (1,))
@@ -257,7 +257,7 @@ class _Planning:
     def _changes(self, product: str, sold_s: float) -> Iterator[Change]:
         """Refunds, each for more than the one before, and reversals of all that was refunded."""
         rng, at_s, milli = self._rng, sold_s, 0
-        for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3))):
+        for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 2, 3))):
             at_s = round(at_s + rng.choice((0.001, rng.uniform(0.1, 3), rng.uniform(3, 200))), 3)
             more = [share for share in SHARES_MILLI if share > milli] if product in IN_PARTS else [WHOLE_MILLI]
             milli = 0 if milli and (milli == WHOLE_MILLI or rng.random() < 0.4) else rng.choice(more)
@@ -267,7 +267,7 @@ class _Planning:
         """The App Store tells every change; some claim it: its buyer mostly, and now and then somebody else too."""
         rng = self._rng
         yield from self._told(sale)
-        claimants = [sale.buyer] * rng.choice((0, 1, 1, 1, 2))
+        claimants = [sale.buyer] * rng.choice((0, 1, 1, 1, 1, 2))
         claimants += [rng.choice(self._users)] * (rng.random() < 0.2)
         for user in claimants:
             at_s = self._soon(sale.sold_s)
@@ -278,7 +278,7 @@ class _Planning:
         rng = self._rng
         moments = [sale.sold_s, *(change.at_s for change in sale.changes)]
         for number, moment in enumerate(moments):
-            if number or rng.random() < 0.7:
+            if number or rng.random() < 0.6:
                 for again in range(rng.choice((1, 1, 1, 1, 2))):
                     yield Notified(self._soon(moment), sale.number, number, again)
         if rng.random() < 0.1:
