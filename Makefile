@@ -108,6 +108,7 @@ proof: $(DEV_STAMP)  ## kill, freeze, wipe and cut off everything under load: no
 simulation: $(DEV_STAMP)  ## the whole system in one process, thousands of times: crashes, repetitions and orders by a seed
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
+ON_RABBITMQ ?= tests/integration/bus/test_rabbitmq.py tests/e2e/test_rabbitmq.py
 COMPOSED := tests/e2e/test_compose.py tests/e2e/test_observability.py
 .PHONY: compose-test compose-rabbitmq-test rabbitmq-test
 compose-test: $(DEV_STAMP)  ## docker-compose.yml for real, watched by Prometheus; needs a Docker engine
@@ -140,7 +141,7 @@ compose-rabbitmq-test: $(DEV_STAMP)  ## the same with deploy/compose.rabbitmq.ym
 	@PURSER_TEST_COMPOSE=full $(BIN)/pytest tests/e2e/test_compose_rabbitmq.py $(ARGS)
 
 rabbitmq-test: $(DEV_STAMP)  ## the road, the bus and a short proof on RabbitMQ: an installed one, or in a Docker engine
-	@PURSER_TEST_RABBITMQ=1 $(BIN)/pytest tests/integration/bus/test_rabbitmq.py tests/e2e/test_rabbitmq.py $(ARGS)
+	@PURSER_TEST_RABBITMQ=1 $(BIN)/pytest $(ON_RABBITMQ) $(ARGS)
 
 .PHONY: audit-dependencies
 audit-dependencies: $(DEV_STAMP)  ## whether what we depend on is known to be vulnerable; needs the advisory databases

@@ -67,7 +67,7 @@ class SimulatedAppStore:
         self._luck = luck
         self.lives = {one.number: one.life() for one in plan.subscriptions}
         self.stated: defaultdict[str, set[int]] = defaultdict(set)
-        """The sales in the newest answer about each receipt, by the receipt."""
+        """The sales in the answers about each receipt, by the receipt."""
 
     def transaction_id(self, number: int) -> TransactionId:
         return self._sales[number].transaction_id
@@ -148,14 +148,19 @@ class SimulatedAppStore:
         return min((life.due for life in self.lives.values() if life.due is not None), default=None)
 
     def let_due_happen(self) -> list[tuple[int, int]]:
-        """What is due by now happens; what was said then, as (subscription, place in what was said)."""
+        """What is due by now happens; what is told of it, as (subscription, place in what was said). That a cancelled
+        one has ended is told now and then only: its time says it too.
+        """
         now, happened = self._clock.now(), []
         for number, life in self.lives.items():
             before = len(life.said)
             while life.due is not None and life.due <= now:
                 life.lets_due_happen()
-            happened += [(number, said) for said in range(before, len(life.said))]
+            happened += [(number, said) for said in range(before, len(life.said)) if self._is_told(life.said[said])]
         return happened
+
+    def _is_told(self, said: Said) -> bool:
+        return said.kind != ("EXPIRED", "VOLUNTARY") or self._luck.number(2) == 0
 
     def _period_claims(self, number: int, said: Said) -> Claims:
         one = self._subscriptions[number]
@@ -169,7 +174,7 @@ class SimulatedAppStore:
         user = UserId(base64.b64decode(receipt).decode().partition("#")[0])
         now = self._clock.now()
         in_app = [sale for sale in self._sales.values() if self._in_receipt(sale, user, now)]
-        self.stated[receipt] = {sale.number for sale in in_app}
+        self.stated[receipt] |= {sale.number for sale in in_app}
         answer = read_receipt_answer(
             self._receipt_body(user, in_app, now),
             asked="production",

@@ -211,7 +211,7 @@ def planned(seed: str) -> Plan:
 class _Planning:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._is_large = rng.random() < 0.04
+        self._is_large = rng.random() < 0.03
         self._users = USERS[: rng.choice((1, 1, 1, 2, 2, 3, 4))]
 
     def plan(self) -> Plan:
@@ -220,7 +220,7 @@ class _Planning:
             self._sale(number) for number in self._numbers((3, 4, 6) if self._is_large else (1, 1, 1, 1, 1, 1, 2, 3))
         )
         subscriptions = tuple(
-            self._subscription(number) for number in self._numbers((0, 1, 2) if self._is_large else (0,) * 9 + (1,))
+            self._subscription(number) for number in self._numbers((0, 1, 2) if self._is_large else (0,) * 11 + (1,))
         )
         inputs = [each for sale in sales for each in self._about_sale(sale)]
         inputs += [each for one in subscriptions for each in self._about_subscription(one)]
@@ -242,7 +242,7 @@ class _Planning:
     def _sale(self, number: int) -> Sale:
         rng = self._rng
         product = rng.choice(PRODUCTS)
-        sold_s = round(rng.uniform(0, 30), 3)
+        sold_s = round(rng.choice((rng.uniform(0, 1), rng.uniform(0, 10))), 3)
         return Sale(
             number=number,
             buyer=rng.choice(self._users),
@@ -258,7 +258,7 @@ class _Planning:
         """Refunds, each for more than the one before, and reversals of all that was refunded."""
         rng, at_s, milli = self._rng, sold_s, 0
         for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 2, 3))):
-            at_s = round(at_s + rng.choice((0.001, rng.uniform(0.1, 3), rng.uniform(3, 200))), 3)
+            at_s = round(at_s + rng.choice((0.001, rng.uniform(0.01, 1), rng.uniform(1, 3), rng.uniform(3, 60))), 3)
             more = [share for share in SHARES_MILLI if share > milli] if product in IN_PARTS else [WHOLE_MILLI]
             milli = 0 if milli and (milli == WHOLE_MILLI or rng.random() < 0.4) else rng.choice(more)
             yield Change(at_s, milli)
@@ -322,12 +322,16 @@ class _Planning:
             elif asked in before:
                 before[asked].append((key, user))
             amount = rng.choice((1, 7, 40, 100, 300))
-            yield Commanded(rng.uniform(0, 250), key, user, asked, amount, of=of, lasts_s=rng.choice((30, 120)))
+            yield Commanded(
+                self._soon(rng.uniform(0, 20)), key, user, asked, amount, of=of, lasts_s=rng.choice((30, 120))
+            )
 
     def _soon(self, at_s: float) -> float:
         """After that moment: at once mostly, or so late that much has happened meanwhile."""
         rng = self._rng
-        return at_s + rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 5), rng.uniform(0, 300)))
+        return at_s + rng.choice(
+            (rng.uniform(0, 0.5), rng.uniform(0, 0.5), rng.uniform(0, 3), rng.uniform(0, 3), rng.uniform(0, 90))
+        )
 
 
 # ---- the lives of subscriptions ----------------------------------------------------------------------------------
@@ -341,7 +345,7 @@ def _lived(rng: Random, *, events: int, original: str) -> Life:
     for _ in range(events):
         _until(life, life.now + A_MOMENT * int((START - life.now) / A_MOMENT * rng.uniform(0, 0.6)))
         moves = _moves(life, rng)
-        moves[rng.choice(sorted(moves))]()
+        moves[rng.choice([name for name in sorted(moves) for _ in range(3 if name == "is cancelled" else 1)])]()
     _until(life, START)
     return life
 

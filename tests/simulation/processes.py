@@ -72,22 +72,22 @@ class Outside:
     catalog: Catalog
 
 
-class _SilentWaker(Waker):
-    """Nobody sleeps here, and a thread of its own would be no part of the story."""
+class SimulatedWaker(Waker):
+    """Wakes the courier at once, without a thread: that would be no part of the story."""
 
-    def __init__(self) -> None:
-        """Without an engine: it never needs one."""
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
 
     def poke(self) -> None:
-        """Whoever looks next sees it."""
+        self._wake()
 
 
 class Processes:
     """All of them. `restart` is what a crash, or an operator, does to one."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Outside, *, waker: Waker) -> None:
         self._outside = outside
-        self._waker = _SilentWaker()
+        self._waker = waker
         self._begin: dict[str, Callable[[], None]] = {
             "gateway": self._begin_gateway,
             "courier": self._begin_courier,

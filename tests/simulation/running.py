@@ -24,14 +24,14 @@ from tests.simulation.apple import Signer
 from tests.simulation.database import START, SimulatedDatabase, prepare
 from tests.simulation.plan import Plan, Weather, planned, weather
 from tests.simulation.sabotage import SABOTAGES
-from tests.simulation.stepping import Simulation, World
+from tests.simulation.stepping import Restless, Simulation, World
 from tests.support.stack import Servers
 
 LOOK_EVERY: Final = 40
 """Steps from one look at what must be so at every moment to the next."""
 ROUNDS_MAX: Final = 10
 """So often somebody's app may post what it still wants."""
-EMPTY_EVERY: Final = 25
+EMPTY_EVERY: Final = 60
 """Runs after which the room is freed that they have taken."""
 SIMPLER_MAX: Final = 400
 """Runs that finding a simpler one that fails may take."""
@@ -144,6 +144,8 @@ def _to_its_end(simulation: Simulation) -> list[str]:
                 simulation.send(given)
         checks.note_how_it_ended(simulation)
         return checks.wrong_at_rest(simulation)
+    except Restless as restless:
+        return [str(restless), *checks.left_over(simulation)]
     except Exception as error:  # noqa: BLE001  whatever it is, it is what is wrong, and is told with the story
         return [f"{type(error).__name__}: {error}"]
 

@@ -21,9 +21,10 @@ from ledger.store.answers import PostgresAnswers
 from ledger.store.entitlements import PostgresEntitlements
 from shared.bus.consumer import ConsumerRuntime, InBatches
 from shared.database import transact
-from shared.ids import EventId, UserId
+from shared.ids import EventId
 from tests.simulation.database import SimulatedDatabase
 from verifier.domain.records import Record
+from verifier.handlers import holding
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def _answers_first(self: PostgresJournal, draft: Any, **how: Any) -> bool:
 
 # ---- the verifier and the ledger ---------------------------------------------------------------------------------
 
-_with_refund, _claimed = Record._with_refund, Record.claimed
+_with_refund, _decide_claim = Record._with_refund, holding.decide_claim
 _restate, _decide_purchase = decisions._restate, decisions._decide_purchase
 
 
@@ -102,8 +103,8 @@ def _counts_the_last_word(self: Record, statement: Any) -> Record:
     return _with_refund(replace(self, revoked=None), statement) if statement.revoked else self
 
 
-def _gives_to_the_last(self: Record, user_id: UserId) -> Record:
-    return _claimed(replace(self, user_id=None), user_id)
+def _believes_every_claimant(*, known: Any, **claim: Any) -> Any:
+    return _decide_claim(**claim | {"known": replace(known, owner=None), "token_holder": None, "proven": True})
 
 
 def _forgets_early_refunds(event: Any, transaction: Any, known: KnownTransaction, **how: Any) -> Decision:
@@ -164,9 +165,9 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
         "of two words on a refund the one that came last counts",
         functions=((Record, "_with_refund", _counts_the_last_word), (decisions, "_restate", _obeys_any_word)),
     ),
-    "last-claimant": Sabotage(
-        "whoever claims last owns it",
-        functions=((Record, "claimed", _gives_to_the_last),),
+    "token-ignored": Sabotage(
+        "whoever names a purchase may have it, whoever's account token it was bought with",
+        functions=((holding, "decide_claim", _believes_every_claimant),),
     ),
     "rounding": Sabotage("a refund takes a unit too much", functions=((books, "part", _rounds_up),)),
     "time-ignored": Sabotage(

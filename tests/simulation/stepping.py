@@ -59,7 +59,7 @@ from tests.simulation.plan import (
     Weather,
     token_of,
 )
-from tests.simulation.processes import Outside, Processes, SimulatedPoster
+from tests.simulation.processes import Outside, Processes, SimulatedPoster, SimulatedWaker
 
 GAME: Final = AppId("game")
 GEMS: Final = CurrencyId("gems")
@@ -72,13 +72,15 @@ REST_S: Final = 90.0
 
 LOOKS_AGAIN_S: Final = 0.3
 """What is due and was not found is looked for again: the courier rests between two hand-overs, and sweeps seldom."""
+OVERDUE_MAX: Final = timedelta(minutes=5)
+"""So long, with nothing else to do, nobody is late."""
 FAR: Final = datetime.max.replace(tzinfo=UTC)
 
 Step = Callable[[], None]
 
 
 class Restless(AssertionError):
-    """It goes on and on."""
+    """It goes on and on, or something that is due never happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +124,14 @@ class Simulation:
         self.store = store = SimulatedAppStore(plan, signer=world.signer, catalog=world.catalog, clock=clock, luck=luck)
         self.poster = SimulatedPoster(luck=luck, clock=clock)
         self._bus = bus = SimulatedBus(luck=luck, clock=clock, tell=partial(self._tell, "broker"))
+        self._looks = {"courier", "webhooks"}
+        """Who may find something when it looks."""
         self.processes = Processes(
-            Outside(world.database, store, world.signatures, bus, luck, clock, ids, self.apps, world.catalog)
+            Outside(world.database, store, world.signatures, bus, luck, clock, ids, self.apps, world.catalog),
+            waker=SimulatedWaker(partial(self._looks.add, "courier")),
         )
         self._waiting = list(plan.inputs)
         self._is_scheduled = bool(plan.subscriptions) or any(isinstance(each, Commanded) for each in plan.inputs)
-        self._looks = {"courier", "webhooks"}
-        """Who may find something when it looks."""
         self._ends_at = START + timedelta(days=40 if plan.subscriptions and luck.number(3) == 0 else 1)
 
     def run(self, *, watch: Callable[[Simulation], list[str]], every: int) -> list[str]:
@@ -190,8 +193,8 @@ class Simulation:
             possible.append((0.3, self._hand_over))
         if deliveries := self.processes.webhooks.in_turn():
             possible.append((1.0, partial(self._send, deliveries)))
-        if "webhooks" in self._looks:
-            possible.append((0.15, self._take_webhooks))
+        if "webhooks" in self._looks and (not letters or self._luck.number(8) == 0):
+            possible.append((0.3, self._take_webhooks))
         if possible and self._is_scheduled:
             possible.append((0.02, self._do_jobs))
         return possible
@@ -202,6 +205,8 @@ class Simulation:
         if not due:
             return False
         now, moment = self.clock.now(), min(due.values())
+        if now - moment > OVERDUE_MAX:
+            raise Restless(f"what {min(due, key=lambda who: due[who])} is to do is overdue")
         self.clock.advance(max((moment - now).total_seconds(), LOOKS_AGAIN_S if moment <= now else 0.0))
         self._looks |= {who for who in ("courier", "webhooks") if due.get(who, FAR) <= self.clock.now()}
         if moment > now:
@@ -252,7 +257,6 @@ class Simulation:
         """Somebody sends something, and again until it is answered."""
         process = "ledger-api" if isinstance(given, Commanded) else "gateway"
         done = self._attempt(process, str(given), partial(self._accept, given))
-        self._looks.add("courier")
         if done and given not in self.told.accepted:
             self.told.accepted.append(given)
         if done and not self._luck.strikes("unanswered"):
@@ -269,7 +273,8 @@ class Simulation:
     def _handle(self, letter: Letter) -> None:
         queue = letter.message.queue
         done = self._attempt(queue, named(letter.message), partial(self.processes.workers[queue].handle, letter))
-        self._looks.add("webhooks" if queue == NOTIFIER else "courier")
+        if queue == NOTIFIER:
+            self._looks.add("webhooks")
         comes_again = self._luck.strikes("unacknowledged") if done else not self._luck.strikes("lost")
         if not comes_again and letter in self._bus.letters:
             self._bus.letters.remove(letter)
