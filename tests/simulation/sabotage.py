@@ -23,6 +23,7 @@ from shared.bus.consumer import ConsumerRuntime, InBatches
 from shared.database import transact
 from shared.ids import EventId
 from tests.simulation.database import SimulatedDatabase
+from verifier.domain import decide_claim
 from verifier.domain.records import Record
 from verifier.handlers import holding
 
@@ -91,7 +92,7 @@ def _answers_first(self: PostgresJournal, draft: Any, **how: Any) -> bool:
 
 # ---- the verifier and the ledger ---------------------------------------------------------------------------------
 
-_with_refund, _decide_claim = Record._with_refund, holding.decide_claim
+_with_refund, _decide_claim = Record._with_refund, decide_claim
 _restate, _decide_purchase = decisions._restate, decisions._decide_purchase
 
 

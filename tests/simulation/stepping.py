@@ -74,6 +74,8 @@ LOOKS_AGAIN_S: Final = 0.3
 """What is due and was not found is looked for again: the courier rests between two hand-overs, and sweeps seldom."""
 OVERDUE_MAX: Final = timedelta(minutes=5)
 """So long, with nothing else to do, nobody is late."""
+AHEAD_MAX: Final = timedelta(days=100)
+"""Nothing is put off for longer."""
 FAR: Final = datetime.max.replace(tzinfo=UTC)
 
 Step = Callable[[], None]
@@ -205,8 +207,9 @@ class Simulation:
         if not due:
             return False
         now, moment = self.clock.now(), min(due.values())
-        if now - moment > OVERDUE_MAX:
-            raise Restless(f"what {min(due, key=lambda who: due[who])} is to do is overdue")
+        if not now - OVERDUE_MAX <= moment <= now + AHEAD_MAX:
+            when = "overdue" if moment < now else "far ahead"
+            raise Restless(f"what {min(due, key=lambda who: due[who])} is to do is {when}")
         self.clock.advance(max((moment - now).total_seconds(), LOOKS_AGAIN_S if moment <= now else 0.0))
         self._looks |= {who for who in ("courier", "webhooks") if due.get(who, FAR) <= self.clock.now()}
         if moment > now:
