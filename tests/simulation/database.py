@@ -3,7 +3,8 @@ end. So nothing is ever written to disk, each run begins with an empty system, a
 
 The services believe that they have engines of their own. What they take for a transaction is a savepoint; what they
 take for the server's clock is the simulation's; their roles are the real ones, with the real rights. Transactions come
-one after the other: what two at once do to each other is not simulated.
+one after the other: what two at once do to each other is not simulated. Plans are made once, for any parameters, and a
+planner's setting that a transaction makes for itself stays until the run is over: neither changes what comes of it.
 """
 
 from __future__ import annotations

@@ -16,17 +16,22 @@ SEED = os.environ.get("PURSER_TEST_SEED", "20261122")  # noqa: TID251
 JOBS = 2
 FOUND_WITHIN = {
     "answers-first": 12,
-    "claim-first": 32,
-    "claim-kept": 4,
-    "early-refund": 4,
-    "last-word": 4,
+    "claim-first": 12,
+    "claim-kept": 12,
+    "early-refund": 12,
+    "keys-forgotten": 40,
+    "last-word": 12,
     "never-again": 12,
-    "nobodys-refund": 4,
-    "nothing-unique": 4,
+    "nobodys-refund": 12,
+    "nothing-unique": 12,
+    "rounding": 60,
+    "token-ignored": 30,
+    "webhook-kept": 12,
 }
-"""Runs, about three times as many as it took."""
-SELDOM_FOUND = {"keys-forgotten", "last-claimant", "rounding", "time-ignored", "webhook-kept", "claim-ignored"}
-"""It takes dozens of runs or more, or nothing comes of it: `python -m tests.simulation --sabotage NAME`."""
+"""Runs, three times as many as it took or more."""
+SELDOM_FOUND = {"claim-ignored", "time-ignored"}
+"""By `python -m tests.simulation --sabotage NAME`, if at all. A claim that is ignored comes to nothing: the verifier
+knows what it has said, the ledger what it has granted, the feed what it has. `nothing-unique` is when all forget."""
 
 
 @pytest.fixture(scope="module")

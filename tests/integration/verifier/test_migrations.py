@@ -15,6 +15,8 @@ from tests.support.app_store import AppStore, refunded
 from tests.support.verifying import Desk, notified, posted, said
 
 BEFORE_ORIGINS = """
+drop index verifier.store_transaction_of_user, verifier.account_token_of_user;
+drop function verifier.erase_user(text, text, text, text);
 drop table verifier.origin, verifier.reconciliation;
 alter table verifier.store_transaction
     drop column original_transaction_id, drop column revoked_at, drop column revocation_cause;
