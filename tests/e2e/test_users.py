@@ -77,7 +77,7 @@ def test_who_buys_while_they_are_erased_has_each_purchase_before_it_or_after_it(
     purchases = "select count(*) from journal.timeline where user_id = %(user)s and word_type = 'purchase.completed'"
     before, after = (system.scalar(purchases, user=who) for who in (pseudonym, user))
     assert before + after == counts[0] + 1
-    assert system.gems(pseudonym_of(system, pseudonym)) == before * GEMS
+    assert gems_of_pseudonym(system, pseudonym) == before * GEMS
     assert [system.gems(who) for who in others] == [count * GEMS for count in counts[1:]]
     assert system.get(f"/v1/purchases/{first}", user_id=user).status_code == 404
     purser(system, "audit")
@@ -86,7 +86,7 @@ def test_who_buys_while_they_are_erased_has_each_purchase_before_it_or_after_it(
     debited = {"type": "wallet.debited", "user_id": pseudonym, "amount": -GEMS}
     system.eventually(lambda: debited in told(system), within_s=60, what="the refund being told of the pseudonym")
     settled(system)
-    assert system.gems(pseudonym_of(system, pseudonym)) == (before - 1) * GEMS
+    assert gems_of_pseudonym(system, pseudonym) == (before - 1) * GEMS
     purser(system, "audit")
 
 
@@ -103,10 +103,14 @@ def test_who_asks_for_what_was_theirs_is_told_that_somebody_else_has_it(system: 
     assert system.get("/v1/users/me/wallet", user_id=user).json()["version"] == 0
 
 
-def pseudonym_of(system: System, pseudonym: str) -> str:
-    """A user like any other, to whoever may ask."""
-    assert system.get(f"/v1/users/{pseudonym}/wallet").json()["user_id"] == pseudonym
-    return pseudonym
+def gems_of_pseudonym(system: System, pseudonym: str) -> int:
+    """The backend may ask for who somebody is now. Nobody can sign in as a pseudonym."""
+    path = "/v1/users/{}/wallet"
+    assert system.get(path.format("me"), user_id=pseudonym).status_code == 401
+    wallet = system.get(path.format(pseudonym)).json()
+    assert wallet["user_id"] == pseudonym
+    balance: int = wallet["balances"]["gems"]["balance"]
+    return balance
 
 
 def told(system: System) -> list[dict[str, Any]]:
