@@ -196,7 +196,7 @@ def _look_at_a_frozen_broker(written: Written) -> None:
             _post(written, "frozen", {"signed_transaction": signed["signed_transaction"]})
             _post(written, "frozen", {"transaction_id": by_receipt["transaction_id"], "receipt": by_receipt["receipt"]})
         broker_url = system.stack.addresses.broker_url
-        wait_until(lambda: _bodies(_all_of(broker_url)), what="messages that nobody took")
+        wait_until(lambda: bool(_bodies(_all_of(broker_url))), what="messages that nobody took")
         written.on_the_broker = _all_of(broker_url)
     finally:
         for pid in frozen:
