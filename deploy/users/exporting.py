@@ -40,7 +40,8 @@ _SECTIONS: Final[Mapping[str, str]] = {
         "  where app = %(app)s and user_id = %(user_id)s) as each"
     ),
     "store_transactions": (
-        "select to_jsonb(known) from verifier.store_transaction as known where app = %(app)s and user_id = %(user_id)s"
+        "select to_jsonb(known) from verifier.store_transaction as known"
+        " where app = %(app)s and (user_id = %(user_id)s or promised_to = %(user_id)s)"
     ),
     "store_origins": (
         "select to_jsonb(known) from verifier.origin as known where app = %(app)s and user_id = %(user_id)s"

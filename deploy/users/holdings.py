@@ -54,7 +54,8 @@ _HELD: Final[Mapping[str, str]] = {
     "verifier.account_token": "select from verifier.account_token where app = %(app)s and user_id = %(user_id)s",
     "verifier.origin": "select from verifier.origin where app = %(app)s and user_id = %(user_id)s",
     "verifier.store_transaction": (
-        "select from verifier.store_transaction where app = %(app)s and user_id = %(user_id)s"
+        "select from verifier.store_transaction"
+        " where app = %(app)s and (user_id = %(user_id)s or promised_to = %(user_id)s)"
     ),
     "ledger.answer": "select from ledger.answer where app = %(app)s and user_id = %(user_id)s",
     "ledger.store_transaction": (

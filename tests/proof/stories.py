@@ -106,9 +106,9 @@ def _purchase(random: Random, number: int, user: str) -> Story:
     product_id = _choice(random, PRODUCTS)
     proof = _choice(random, PROOFS)
     refund = _perhaps(random, REFUNDS)
-    # Only the token says whose a purchase is when its refund came before its claim, and is reversed then; or, for a
-    # receipt, came at all: what is refunded is in no receipt any more, and to name an id is no proof.
-    needs_token = proof in ("id", "none") or refund == "reversed" or (proof == "receipt" and refund is not None)
+    # Only the token says whose a purchase is when its refund came before a receipt: what is refunded is in none any
+    # more, and to name an id is no proof.
+    needs_token = proof in ("id", "none") or (proof == "receipt" and refund is not None)
     token = needs_token or random.random() < 0.2
     return Story(
         "purchase",

@@ -88,13 +88,15 @@ def wrong_at_rest(run: Simulation) -> list[str]:
 
 def still_wanted(run: Simulation) -> list[Input]:
     """What somebody's app would post now, since StoreKit shows it what stands and is nobody's: those who claimed it
-    were told that it is refunded, which it is no more, or that a receipt or an id is no proof of it."""
+    were told that a receipt or an id is no proof of it. Who had a proof has it without asking again."""
     owners = _owners(run)
     wanted: list[Input] = []
     for sale in run.plan.sales:
         posted = [each for each in run.told.accepted if isinstance(each, Posted) and each.sale == sale.number]
         asked = {each.user for each in posted if each.user in _possible(run, sale)}
-        if sale.number not in owners and sale.refunded_milli < WHOLE_MILLI and asked and _may_be_refused(run, sale):
+        proved = any(each.user in asked and each.proof in ("signed", "vouched") for each in posted)
+        may_be_refused = not proved and _may_be_refused(run, sale)
+        if sale.number not in owners and sale.refunded_milli < WHOLE_MILLI and asked and may_be_refused:
             at_s = max(each.at_s for each in posted)
             wanted.append(Posted(at_s, min(asked), sale.number, "signed", knows=len(sale.changes)))
     return wanted

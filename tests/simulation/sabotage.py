@@ -100,6 +100,10 @@ def _forgets_refunds_of_nobodys(self: Record, statement: Any) -> Record:
     return self if self.user_id is None else _with_refund(self, statement)
 
 
+def _promises_nothing(self: Record, user_id: Any) -> Record:
+    return self
+
+
 def _counts_the_last_word(self: Record, statement: Any) -> Record:
     return _with_refund(replace(self, revoked=None), statement) if statement.revoked else self
 
@@ -157,6 +161,10 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
     "nobodys-refund": Sabotage(
         "the verifier forgets the refund of what nobody has claimed",
         functions=((Record, "_with_refund", _forgets_refunds_of_nobodys),),
+    ),
+    "promise-forgotten": Sabotage(
+        "the verifier forgets who claimed what was refunded",
+        functions=((Record, "promised", _promises_nothing),),
     ),
     "early-refund": Sabotage(
         "the ledger forgets the refund of what it has not granted",

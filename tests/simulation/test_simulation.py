@@ -23,6 +23,7 @@ FOUND_WITHIN = {
     "last-word": 12,
     "never-again": 12,
     "nobodys-refund": 12,
+    "promise-forgotten": 100,
     "nothing-unique": 12,
     "rounding": 60,
     "token-ignored": 30,

@@ -18,7 +18,6 @@ from shared.ids import (
     purchase_id,
     subscription_id,
 )
-from verifier.domain.claims import KnownTransaction
 from verifier.domain.transactions import REVOKED_WHOLLY_MILLI, AppleTransaction
 
 
@@ -70,13 +69,15 @@ class Record:
     `origin` is what its owner owns with it. `account_token` is kept only where it may tell the owner: not for what a
     family member shares, nor for what has an owner who was erased. It is that of the newest statement that has one
     (`token_signed_at`): a receipt does not show the account token of a consumable. `revoked` likewise is the newest
-    word on how far it is refunded; most statements say nothing about that.
+    word on how far it is refunded; most statements say nothing about that. `promised_to` is whose claim only its being
+    refunded stood against, where no `origin` remembers that: it is his if the store takes the refund back.
     """
 
     key: TransactionKey
     origin: OriginKey | None = None
     user_id: UserId | None = None
     purchase_id: PurchaseId | None = None
+    promised_to: UserId | None = None
     account_token: UUID | None = None
     token_signed_at: datetime | None = None
     signed_at: datetime | None = None
@@ -89,9 +90,9 @@ class Record:
         return 0 if self.revoked is None else self.revoked.percentage_milli
 
     @property
-    def known(self) -> KnownTransaction:
-        """The record as far as it decides a claim; what is refunded in part may still be claimed for its rest."""
-        return KnownTransaction(owner=self.user_id, refunded=self.refunded_milli >= REVOKED_WHOLLY_MILLI)
+    def refunded(self) -> bool:
+        """Wholly: what is refunded in part may still be claimed for its rest."""
+        return self.refunded_milli >= REVOKED_WHOLLY_MILLI
 
     @property
     def token(self) -> tuple[AppId, UUID] | None:
@@ -108,7 +109,8 @@ class Record:
     @property
     def _is_of_erased(self) -> bool:
         """The store goes on stating the account token of a user who was erased; it is not kept again."""
-        return self.user_id is not None and is_pseudonym(self.user_id)
+        owner = self.user_id or self.promised_to
+        return owner is not None and is_pseudonym(owner)
 
     def _with_token(self, statement: AppleTransaction) -> Record:
         token, signed_at = statement.app_account_token, statement.transaction.signed_at
@@ -142,11 +144,22 @@ class Record:
         same = replace(self.statement, signed_at=before.statement.signed_at) == before.statement
         return not same or self.revoked != before.revoked
 
+    def owner(self, holder: UserId | None) -> UserId | None:
+        """Whose it is, or will be. A promise counts less than the account token, which `holder` has: nothing was given
+        yet, and the store says whom it was bought for."""
+        if self.user_id is None and holder is not None:
+            return self.promised_to if self.promised_to == holder else None
+        return self.user_id or self.promised_to
+
+    def promised(self, user_id: UserId) -> Record:
+        """After a claim that was good but for the refund."""
+        return replace(self, promised_to=user_id)
+
     def claimed(self, user_id: UserId) -> Record:
         """After a claim that was found good. The first claimant is the owner, for good."""
         if self.user_id is not None:
             return self
-        owned = replace(self, user_id=user_id, purchase_id=self.purchase_id_of(user_id))
+        owned = replace(self, user_id=user_id, purchase_id=self.purchase_id_of(user_id), promised_to=None)
         return replace(owned, account_token=None, token_signed_at=None) if owned._is_of_erased else owned
 
     def purchase_id_of(self, user_id: UserId) -> PurchaseId:

@@ -162,8 +162,8 @@ class Held:
     def _claim(self, statement: Statement) -> list[Draft]:
         """Who claims it may have it, or not; and whoever owns what it belongs to has it, whoever brought it."""
         record, origin = self._records[statement.key], self._origin(statement)
-        owner = (origin.user_id if origin is not None else None) or record.user_id
         holder = self._holders.get(record.token) if record.token else None
+        owner = (origin.user_id if origin is not None else None) or record.owner(holder)
         claimant = statement.claimant or owner or holder
         if claimant is None:
             return []
@@ -178,6 +178,8 @@ class Held:
             if origin is not None:
                 self._origins[origin.key] = origin.owned_by(claimant)
                 given = self._of_origin[origin.key]
+            elif record.refunded:
+                self._records[record.key] = record.promised(claimant)
         return drafts if owner is None else drafts + self._give(statement.event, given, owner)
 
     def _decide(
@@ -188,7 +190,7 @@ class Held:
             transaction=record.statement,
             claimed_id=statement.claimed_id or record.key.transaction_id,
             claimant=claimant,
-            known=KnownTransaction(owner=owner, refunded=record.known.refunded),
+            known=KnownTransaction(owner=owner, refunded=record.refunded),
             token_holder=holder,
             product=self._product(statement.event, record.statement),
             proven=statement.proven,
@@ -211,7 +213,7 @@ class Held:
             transaction=record.statement,
             claimed_id=record.key.transaction_id,
             claimant=user_id,
-            known=KnownTransaction(owner=user_id, refunded=record.known.refunded),
+            known=KnownTransaction(owner=user_id, refunded=record.refunded),
             token_holder=None,
             product=self._product(event, record.statement),
         )

@@ -26,7 +26,8 @@ select *
 
 _COLUMNS = (
     "app, store, environment, transaction_id, original_transaction_id, user_id, purchase_id, account_token,"
-    " token_signed_at, signed_at, revoked_signed_at, refunded_milli, revoked_at, revocation_cause, statement::text"
+    " token_signed_at, signed_at, revoked_signed_at, refunded_milli, revoked_at, revocation_cause, statement::text,"
+    " promised_to"
 )
 
 _LOCK = f"""
@@ -56,14 +57,15 @@ update verifier.store_transaction as known
    set original_transaction_id = new.original_transaction_id, user_id = new.user_id, purchase_id = new.purchase_id,
        account_token = new.account_token, token_signed_at = new.token_signed_at, signed_at = new.signed_at,
        revoked_signed_at = new.revoked_signed_at, refunded_milli = new.refunded_milli, revoked_at = new.revoked_at,
-       revocation_cause = new.revocation_cause, statement = new.statement::jsonb
+       revocation_cause = new.revocation_cause, statement = new.statement::jsonb, promised_to = new.promised_to
   from unnest(%(apps)s::text[], %(stores)s::text[], %(environments)s::text[], %(transaction_ids)s::text[],
               %(original_transaction_ids)s::text[], %(user_ids)s::text[], %(purchase_ids)s::text[],
               %(account_tokens)s::uuid[], %(token_signed_ats)s::timestamptz[], %(signed_ats)s::timestamptz[],
               %(revoked_signed_ats)s::timestamptz[], %(refunded_millis)s::int[], %(revoked_ats)s::timestamptz[],
-              %(revocation_causes)s::text[], %(statements)s::text[])
+              %(revocation_causes)s::text[], %(statements)s::text[], %(promised_tos)s::text[])
        as new (app, store, environment, transaction_id, original_transaction_id, user_id, purchase_id, account_token,
-               token_signed_at, signed_at, revoked_signed_at, refunded_milli, revoked_at, revocation_cause, statement)
+               token_signed_at, signed_at, revoked_signed_at, refunded_milli, revoked_at, revocation_cause, statement,
+               promised_to)
  where known.app = new.app and known.store = new.store and known.environment = new.environment
    and known.transaction_id = new.transaction_id
 """
@@ -121,6 +123,7 @@ class PostgresTransactions:
             "revoked_ats": array_literal(each.at if each else None for each in revoked),
             "revocation_causes": array_literal(each.cause if each else None for each in revoked),
             "statements": array_literal(msgspec.json.encode(record.statement).decode() for record in changed),
+            "promised_tos": array_literal(record.promised_to for record in changed),
         }
         self._connection.exec_driver_sql(_SAVE, parameters)
 
@@ -139,12 +142,13 @@ def _origin(place: tuple[Any, Any, Any], original_transaction_id: TransactionId 
 
 def _record(row: Any) -> Record:
     original_transaction_id, user_id, purchase_id, account_token, token_signed_at, signed_at = row[4:10]
-    statement = row[14]
+    statement, promised_to = row[14:16]
     return Record(
         key=TransactionKey(*row[:4]),
         origin=_origin((row[0], row[1], row[2]), original_transaction_id),
         user_id=user_id,
         purchase_id=purchase_id,
+        promised_to=promised_to,
         account_token=account_token,
         token_signed_at=token_signed_at,
         signed_at=signed_at,

@@ -65,6 +65,7 @@ class Life:
     bought: dict[str, Any]
     purchase: PurchaseId
     period: dict[str, Any]
+    promised: dict[str, Any]
     names: set[str] = field(default_factory=set)
     proofs: set[str] = field(default_factory=set)
 
@@ -75,7 +76,8 @@ def live(house: House, user: str) -> Life:
     bought = house.store.transaction(appAccountToken=str(token), productId="com.example.game.gems550")
     with a_month_ago(house):
         period = house.store.period(appAccountToken=str(token))
-    life = Life(user, token, bought, house.submit(user, bought), period)
+    promised = house.store.transaction()
+    life = Life(user, token, bought, house.submit(user, bought), period, promised)
     receipt = base64.b64encode(f"receipt of {user}".encode()).decode()
     claimed = house.submit_receipt(user, receipt, house.store.transaction())
     returned = house.store.transaction(appAccountToken=str(token))
@@ -92,7 +94,9 @@ def live(house: House, user: str) -> Life:
     house.ask_for_refund(user, life.purchase, reason=f"I, {user}, did not mean to")
     early = house.store.transaction(appAccountToken=str(token))
     house.notify("REFUND", refunded(early))  # of what nobody has claimed
-    life.names |= {user, str(token), life.purchase, claimed, subscribed, forever}
+    house.notify("REFUND", refunded(promised))
+    too_late = house.submit(user, promised)
+    life.names |= {user, str(token), life.purchase, claimed, subscribed, forever, too_late}
     life.proofs |= {receipt, *told}
     return life
 
@@ -307,6 +311,16 @@ class TestAfterwards:
         house.notify("REFUND", refunded(alice.bought))
         assert house.undelivered() == []
         assert house.balance(erased.pseudonym) == before - 550
+        assert audit_is_clean(house)
+
+    def test_what_only_a_refund_kept_from_them_is_the_pseudonyms_once_that_is_reversed(
+        self, house: House, alice: Life
+    ) -> None:
+        erased = erase(house)
+        before = house.balance(erased.pseudonym)
+        house.notify("REFUND_REVERSED", alice.promised | {"signedDate": alice.promised["signedDate"] + 90_000})
+        assert house.undelivered() == []
+        assert house.balance(erased.pseudonym) == before + 100
         assert audit_is_clean(house)
 
     def test_renewals_are_the_pseudonyms_and_their_account_token_is_not_kept_again(

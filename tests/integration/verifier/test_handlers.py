@@ -461,9 +461,33 @@ class TestNotifications:
         """The one that shows the refund too: it is older than the reversal."""
         claims = store.transaction()
         desk.handle(notified(store, "REFUND", refunded(claims)))
-        assert code(desk.handle(posted(store, "alice", claims))) == "already_refunded"
         desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90)))
         assert said(desk.handle(posted(store, "alice", refunded(claims)))) == ["purchase.verified"]
+
+    def test_a_reversal_gives_a_purchase_to_whom_only_the_refund_kept_it_from(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        """He need not claim it again; and who came later, or only knew its id, does not get it."""
+        claims = store.transaction()
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        for user in ("alice", "bob"):
+            expected = {"alice": "already_refunded", "bob": "claimed_by_another_user"}[user]
+            assert code(desk.handle(posted(store, user, claims))) == expected
+        told, refund = desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90)))
+        assert said([told, refund]) == ["purchase.verified", "refund.reversed"]
+        assert (told.user_id, told.subject) == ("alice", subject_of("alice", claims["transactionId"]))
+        assert desk.handle(posted(store, "alice", claims)) == []
+
+    def test_a_reversal_gives_a_purchase_to_the_holder_of_its_token_whoever_claimed_it_while_it_was_refunded(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        assert code(desk.handle(posted(store, "bob", claims))) == "already_refunded"
+        desk.handle(token_issued("alice"))
+        reversal = signed_later(claims, 90) | {"appAccountToken": str(TOKEN)}
+        told, _ = desk.handle(notified(store, "REFUND_REVERSED", reversal))
+        assert (told.payload.TYPE, told.user_id) == ("purchase.verified", "alice")
 
     def test_a_reversal_gives_a_purchase_to_the_user_of_its_account_token_who_could_not_have_it_before(
         self, desk: Desk, store: AppStore

@@ -19,7 +19,7 @@ drop index verifier.store_transaction_of_user, verifier.account_token_of_user;
 drop function verifier.erase_user(text, text, text, text);
 drop table verifier.origin, verifier.reconciliation;
 alter table verifier.store_transaction
-    drop column original_transaction_id, drop column revoked_at, drop column revocation_cause;
+    drop column original_transaction_id, drop column revoked_at, drop column revocation_cause, drop column promised_to;
 update verifier.schema_version set version_num = 'verifier_0003';
 """
 

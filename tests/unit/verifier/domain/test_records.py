@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shared.events import Offer, Period, StoreTransaction
 from shared.ids import AppId, TransactionId, UserId
-from verifier.domain import AppleTransaction, KnownTransaction, Revocation
+from verifier.domain import AppleTransaction, Revocation
 from verifier.domain.records import OriginKey, Record, TransactionKey
 
 WHOLE = 100_000
@@ -113,11 +113,20 @@ def test_of_two_words_of_the_same_millisecond_that_which_takes_more_counts() -> 
 
 @pytest.mark.parametrize(("milli", "refunded"), [(None, False), (99_999, False), (WHOLE, True)])
 def test_what_is_refunded_in_part_may_still_be_claimed(milli: int | None, refunded: bool) -> None:
-    assert after(stated(1, milli)).known == KnownTransaction(owner=None, refunded=refunded)
+    assert after(stated(1, milli)).refunded == refunded
 
 
 def test_what_was_refunded_wholly_may_be_claimed_again_once_that_is_reversed() -> None:
-    assert not after(stated(1, WHOLE), stated(2, reversed_=True)).known.refunded
+    assert not after(stated(1, WHOLE), stated(2, reversed_=True)).refunded
+
+
+def test_a_promise_counts_less_than_the_account_token_and_an_owner_more() -> None:
+    alice, bob = UserId("alice"), UserId("bob")
+    promised = after(stated(1, WHOLE)).promised(bob)
+    assert [promised.owner(holder) for holder in (None, bob, alice)] == [bob, bob, None]
+    owned = promised.claimed(bob)
+    assert [owned.owner(holder) for holder in (None, bob, alice)] == [bob] * 3
+    assert owned.promised_to is None
 
 
 def test_the_newest_statement_is_kept_and_the_first_owner() -> None:
