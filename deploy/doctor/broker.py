@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
-from kombu.exceptions import ChannelError, KombuError
+from kombu.exceptions import KombuError
 
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
 from shared.bus import rabbitmq
@@ -29,8 +29,8 @@ def check_broker(url: str) -> list[Finding]:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
             if rabbitmq.is_rabbitmq(url):
                 return [*_guest(url), *_rabbitmq(app)]
-            channel = connection.default_channel
-            return [*_redis(channel.client), _queues({name: _depth(channel, name) for name in CONSUMERS})]
+            client = connection.default_channel.client
+            return [*_redis(client), _queues({name: client.llen(name) for name in CONSUMERS})]
         except _errors(connection) as error:
             return [
                 failed(NAME, f"it cannot be used: {_kind(error)}", "start it, or mend PURSER_BROKER_URL"),
@@ -115,14 +115,6 @@ def _idle(names: Sequence[ConsumerName]) -> Iterable[Finding]:
 def _queues(depths: Mapping[ConsumerName, int]) -> Finding:
     """The courier makes them when it first hands something over, the workers when they start."""
     return ok("queues", ", ".join(f"{name} {depth}" for name, depth in depths.items()))
-
-
-def _depth(channel: Any, queue: str) -> int:
-    """Messages that wait; a queue of Redis is not there while nothing is in it."""
-    try:
-        return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except ChannelError:
-        return 0
 
 
 def _served(app: Celery) -> set[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid5
 
 import pytest
+from redis import Redis
 
 from deploy.doctor.arrival import MEANINGS, check_arrival
 from deploy.doctor.broker import check_broker, check_workers
@@ -21,11 +22,21 @@ from deploy.doctor.findings import Finding
 from deploy.settings import PROJECT
 from deploy.told import Told, told
 from shared.apps import load_apps
-from shared.bus.routes import CONSUMERS
+from shared.bus.courier import Message
+from shared.bus.routes import CONSUMERS, VERIFIER
+from shared.bus.worker import CeleryPublisher, celery_app
 from shared.clock import SystemClock
 from shared.database import transact
-from shared.events import Environment, NotificationReceived
-from shared.ids import AppId, EventId, TransactionId, notification_subject, purchase_id, subscription_id
+from shared.events import AccountTokenIssued, Environment, NotificationReceived
+from shared.ids import (
+    AppId,
+    EventId,
+    TransactionId,
+    notification_subject,
+    purchase_id,
+    subscription_id,
+    system_ids,
+)
 from tests.support.app_store import AppStore, refunded
 from tests.support.bus import NOW, Bus, bus_in
 from tests.support.scripted_store import Reply, ScriptedStore, says, serving
@@ -182,6 +193,17 @@ def test_a_broker_without_workers_is_well_and_each_consumer_is_missed(redis_url:
     missing = check_workers(redis_url)
     assert [finding.remedy for finding in missing] == [f"purser run {name}" for name in CONSUMERS]
     assert {finding.outcome for finding in missing} == {"failed"}
+
+
+def test_the_depth_of_each_queue_is_told(redis_url: str) -> None:
+    ids = system_ids()
+    with Redis.from_url(redis_url) as broker:
+        broker.flushall()
+        messages = [Message(VERIFIER, AccountTokenIssued.TYPE, (ids.event_id(),)) for _ in range(3)]
+        CeleryPublisher(celery_app(name="courier", broker_url=redis_url), ids).publish(messages)
+        found = by_check(check_broker(redis_url))["queues"].found
+        broker.flushall()
+    assert found == ", ".join(f"{name} {3 if name == VERIFIER else 0}" for name in CONSUMERS)
 
 
 def test_a_broker_that_throws_away_what_it_holds_warns(redis_url: str) -> None:
