@@ -91,11 +91,17 @@ _HELD: Final[Mapping[str, str]] = {
         f" where id = any (array({_NOTIFICATIONS})) and payload ->> 'signed_payload' <> 'removed'"
     ),
     "journal.timeline": "select from journal.subjects_of(%(app)s, %(user_id)s)",
+    "journal.delivery": (
+        "select from journal.delivery d join journal.event e on e.id = d.event_id"
+        " where d.state in ('parked', 'dead') and strpos(d.error, %(user_id)s) > 0 and e.app = %(app)s"
+        f"  and (e.user_id = %(user_id)s or e.id = any (array({_NOTIFICATIONS}))"
+        "       or e.user_id is null and e.subject in (select subject from journal.subjects_of(%(app)s, %(user_id)s)))"
+    ),
 }
 
 _ORIGINALS: Final = """
 select distinct coalesce(statement ->> 'original_transaction_id', original_transaction_id, transaction_id)
-  from verifier.store_transaction where app = %(app)s and user_id = %(user_id)s
+  from verifier.store_transaction where app = %(app)s and (user_id = %(user_id)s or promised_to = %(user_id)s)
 """
 
 _UNDER_WAY: Final = f"""
