@@ -33,8 +33,8 @@ class PurchaseVerified(Payload):
 
 @dataclass(frozen=True, slots=True)
 class PurchaseRejected(Payload):
-    """This claim is refused, with the reason: for good, unless it is a refund that the store takes back. `detail` is safe
-    to show to the claimant."""
+    """This claim is refused, with the reason: for good, unless it is a refund that the store takes back. `detail` is
+    safe to show to the claimant."""
 
     TYPE: ClassVar[str] = "purchase.rejected"
 
