@@ -41,7 +41,7 @@ _SECTIONS: Final[Mapping[str, str]] = {
     ),
     "store_transactions": (
         "select to_jsonb(known) from verifier.store_transaction as known"
-        " where app = %(app)s and (user_id = %(user_id)s or promised_to = %(user_id)s)"
+        " where app = %(app)s and (user_id = %(user_id)s or user_id is null and promised_to = %(user_id)s)"
     ),
     "store_origins": (
         "select to_jsonb(known) from verifier.origin as known where app = %(app)s and user_id = %(user_id)s"

@@ -55,7 +55,7 @@ _HELD: Final[Mapping[str, str]] = {
     "verifier.origin": "select from verifier.origin where app = %(app)s and user_id = %(user_id)s",
     "verifier.store_transaction": (
         "select from verifier.store_transaction"
-        " where app = %(app)s and (user_id = %(user_id)s or promised_to = %(user_id)s)"
+        " where app = %(app)s and (user_id = %(user_id)s or user_id is null and promised_to = %(user_id)s)"
     ),
     "ledger.answer": "select from ledger.answer where app = %(app)s and user_id = %(user_id)s",
     "ledger.store_transaction": (
@@ -101,7 +101,8 @@ _HELD: Final[Mapping[str, str]] = {
 
 _ORIGINALS: Final = """
 select distinct coalesce(statement ->> 'original_transaction_id', original_transaction_id, transaction_id)
-  from verifier.store_transaction where app = %(app)s and (user_id = %(user_id)s or promised_to = %(user_id)s)
+  from verifier.store_transaction
+ where app = %(app)s and (user_id = %(user_id)s or user_id is null and promised_to = %(user_id)s)
 """
 
 _UNDER_WAY: Final = f"""

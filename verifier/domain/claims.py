@@ -109,5 +109,5 @@ def _may_be_shared(transaction: StoreTransaction, product: Product | None) -> bo
 
 def shows_owner(decided: Verified | Rejected) -> bool:
     """Whether who claimed a transaction is whose it is. That it was refunded is the last reason to reject a claim: all
-    but that was good, so what comes of the same subscription later is his."""
+    but that was good, so what comes of the same subscription later is his; the purchase too, if it is given back."""
     return isinstance(decided, Verified) or decided.code == "already_refunded"

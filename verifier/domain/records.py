@@ -70,7 +70,7 @@ class Record:
     family member shares, nor for what has an owner who was erased. It is that of the newest statement that has one
     (`token_signed_at`): a receipt does not show the account token of a consumable. `revoked` likewise is the newest
     word on how far it is refunded; most statements say nothing about that. `promised_to` is whose claim only its being
-    refunded stood against, where no `origin` remembers that: it is his if the store takes the refund back.
+    refunded stood against: it is his if the store takes the refund back.
     """
 
     key: TransactionKey
@@ -144,12 +144,12 @@ class Record:
         same = replace(self.statement, signed_at=before.statement.signed_at) == before.statement
         return not same or self.revoked != before.revoked
 
-    def owner(self, holder: UserId | None) -> UserId | None:
+    def given_or_promised_to(self, holder: UserId | None) -> UserId | None:
         """Whose it is, or will be. A promise counts less than the account token, which `holder` has: nothing was given
         yet, and the store says whom it was bought for."""
-        if self.user_id is None and holder is not None:
-            return self.promised_to if self.promised_to == holder else None
-        return self.user_id or self.promised_to
+        if self.user_id is not None:
+            return self.user_id
+        return self.promised_to if holder in (None, self.promised_to) else None
 
     def promised(self, user_id: UserId) -> Record:
         """After a claim that was good but for the refund."""

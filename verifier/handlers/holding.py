@@ -74,8 +74,9 @@ class Statement:
 
     @property
     def token(self) -> tuple[AppId, UUID] | None:
-        token = self.transaction.app_account_token
-        return (self.event.app, token) if token is not None else None
+        """That of the buyer, which of what a family member shares tells nothing."""
+        token, shared = self.transaction.app_account_token, self.transaction.transaction.family_shared
+        return None if token is None or shared else (self.event.app, token)
 
 
 class Held:
@@ -148,7 +149,9 @@ class Held:
         return None if statement.origin is None else self._origins[statement.origin]
 
     def _renewal(self, record: Record) -> Renewal | None:
-        return None if record.origin is None else self._origins[record.origin].renewal
+        """None as well where the record has an origin that its newest statement denies: that is not held."""
+        origin = self._origins.get(record.origin) if record.origin is not None else None
+        return None if origin is None else origin.renewal
 
     def _hear(self, statement: Statement, before: Record) -> None:
         record = before.stated(statement.transaction)
@@ -162,8 +165,8 @@ class Held:
     def _claim(self, statement: Statement) -> list[Draft]:
         """Who claims it may have it, or not; and whoever owns what it belongs to has it, whoever brought it."""
         record, origin = self._records[statement.key], self._origin(statement)
-        holder = self._holders.get(record.token) if record.token else None
-        owner = (origin.user_id if origin is not None else None) or record.owner(holder)
+        holder = self._holder(statement, record)
+        owner = (origin.user_id if origin is not None else None) or record.given_or_promised_to(holder)
         claimant = statement.claimant or owner or holder
         if claimant is None:
             return []
@@ -178,9 +181,14 @@ class Held:
             if origin is not None:
                 self._origins[origin.key] = origin.owned_by(claimant)
                 given = self._of_origin[origin.key]
-            elif record.refunded:
+            if record.refunded:
                 self._records[record.key] = record.promised(claimant)
         return drafts if owner is None else drafts + self._give(statement.event, given, owner)
+
+    def _holder(self, statement: Statement, record: Record) -> UserId | None:
+        """Whose account token it was bought with; of what was promised to an erased user none is kept on record."""
+        token = record.token or statement.token
+        return self._holders.get(token) if token else None
 
     def _decide(
         self, statement: Statement, record: Record, *, claimant: UserId, owner: UserId | None, holder: UserId | None

@@ -15,8 +15,6 @@ depends_on = None
 COLUMN = """
 -- whose claim only the refund stood against; null: nobody's, or it has its owner
 alter table verifier.store_transaction add column promised_to text;
-
-create index store_transaction_promised on verifier.store_transaction (app, promised_to) where promised_to is not null;
 """
 
 ERASING = """

@@ -44,6 +44,7 @@ from tests.support.verifying import (
 from verifier import handlers
 from verifier.domain import (
     ReceiptRefused,
+    ReceiptValid,
     StoreBusy,
     StoreMisconfigured,
     TransactionFound,
@@ -55,6 +56,13 @@ P = TypeVar("P", bound=Payload)
 def signed_later(claims: dict[str, Any], after_s: float) -> dict[str, Any]:
     """The transaction as the App Store states it later, with no word of a refund."""
     return claims | {"signedDate": claims["signedDate"] + int(after_s * 1000)}
+
+
+def untyped(claims: dict[str, Any]) -> ReceiptValid:
+    """A receipt with the transaction, of a product that the catalogue does not know."""
+    held = valid(claims)
+    (stated,) = held.transactions
+    return replace(held, transactions=(replace(stated, transaction=replace(stated.transaction, product_type=None)),))
 
 
 def payload(draft: Draft, kind: type[P]) -> P:
@@ -198,10 +206,7 @@ class TestReceipts:
         """A receipt has the type from the catalogue, and the catalogue has lost the product since."""
         claims = store.transaction()
         desk.handle(posted(store, "alice", claims))
-        held = valid(claims)
-        (stated,) = held.transactions
-        untyped = replace(stated, transaction=replace(stated.transaction, product_type=None))
-        drafts = desk.settle(receipt("bob", claims["transactionId"]), replace(held, transactions=(untyped,)))
+        drafts = desk.settle(receipt("bob", claims["transactionId"]), untyped(claims))
         assert code(drafts) == "claimed_by_another_user"
 
 
@@ -477,6 +482,41 @@ class TestNotifications:
         assert said([told, refund]) == ["purchase.verified", "refund.reversed"]
         assert (told.user_id, told.subject) == ("alice", subject_of("alice", claims["transactionId"]))
         assert desk.handle(posted(store, "alice", claims)) == []
+
+    def test_who_was_erased_and_was_promised_a_purchase_gets_none_that_was_bought_for_another(
+        self, desk: Desk, store: AppStore, connection: Connection
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        desk.handle(posted(store, "alice", claims))
+        connection.exec_driver_sql(
+            "update verifier.store_transaction set promised_to = %(pseudonym)s where promised_to = 'alice'",
+            {"pseudonym": f"erased:{claims['transactionId']}"},
+        )
+        desk.handle(token_issued("bob"))
+        reversal = signed_later(claims, 90) | {"appAccountToken": str(TOKEN)}
+        told, _ = desk.handle(notified(store, "REFUND_REVERSED", reversal))
+        assert (told.payload.TYPE, told.user_id) == ("purchase.verified", "bob")
+
+    def test_a_refund_is_taken_of_what_a_receipt_showed_before_the_catalogue_knew_it(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        """A receipt does not say of what type a product is: it might have been a subscription."""
+        claims = store.transaction()
+        desk.settle(receipt("alice", claims["transactionId"]), untyped(claims))
+        assert said(desk.handle(notified(store, "REFUND", refunded(claims)))) == ["refund.received"]
+        reversal = notified(store, "REFUND_REVERSED", signed_later(claims, 90))
+        assert said(desk.handle(reversal)) == ["refund.reversed"]
+
+    def test_a_reversal_gives_it_to_whom_only_the_refund_kept_it_from_though_its_type_was_not_known_then(
+        self, desk: Desk, store: AppStore
+    ) -> None:
+        claims = store.transaction()
+        desk.handle(notified(store, "REFUND", refunded(claims)))
+        drafts = desk.settle(receipt("alice", claims["transactionId"]), untyped(claims))
+        assert code(drafts) == "already_refunded"
+        told, _ = desk.handle(notified(store, "REFUND_REVERSED", signed_later(claims, 90)))
+        assert (told.payload.TYPE, told.user_id) == ("purchase.verified", "alice")
 
     def test_a_reversal_gives_a_purchase_to_the_holder_of_its_token_whoever_claimed_it_while_it_was_refunded(
         self, desk: Desk, store: AppStore

@@ -225,10 +225,12 @@ class Court:
         """What must hold once all has happened: who may have it has it, unless it is taken back."""
         if newest(self.happened).milli == WHOLE:
             return
-        alice_proved = any(fact.is_proof and fact.who == ALICE for fact in self.happened)
+        proved = {fact.who for fact in self.happened if fact.is_proof}
         charged_to_alice = self.holder_is_known() and Fact("charged") in self.happened
-        if alice_proved or charged_to_alice:
+        if ALICE in proved or charged_to_alice:
             assert self.owner is not None
+        if proved == {BOB} and not self.holder_is_known():
+            assert self.owner == BOB
 
 
 def _told_of_refunds(draft: Draft) -> tuple[datetime, int] | None:

@@ -123,9 +123,9 @@ def test_what_was_refunded_wholly_may_be_claimed_again_once_that_is_reversed() -
 def test_a_promise_counts_less_than_the_account_token_and_an_owner_more() -> None:
     alice, bob = UserId("alice"), UserId("bob")
     promised = after(stated(1, WHOLE)).promised(bob)
-    assert [promised.owner(holder) for holder in (None, bob, alice)] == [bob, bob, None]
+    assert [promised.given_or_promised_to(holder) for holder in (None, bob, alice)] == [bob, bob, None]
     owned = promised.claimed(bob)
-    assert [owned.owner(holder) for holder in (None, bob, alice)] == [bob] * 3
+    assert [owned.given_or_promised_to(holder) for holder in (None, bob, alice)] == [bob] * 3
     assert owned.promised_to is None
 
 
