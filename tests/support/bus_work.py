@@ -7,19 +7,29 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.settings import PROJECT
 from shared.bus.courier import Courier
-from shared.bus.routes import VERIFIER, VERIFIER_STORE
+from shared.bus.heartbeat import Heartbeat
+from shared.bus.routes import VERIFIER, VERIFIER_STORE, Consumer, ConsumerName
+from shared.bus.wake import Sleeper
+from shared.bus.worker import CeleryPublisher
+from shared.clock import SystemClock
+from shared.database import connect_engine
 from shared.events import AccountTokenIssued, ReceiptSubmitted
 from shared.ids import EventId, TransactionId
 from tests.support.bus import Bus
 from tests.support.stack import child_environment, wait_until
 
 SECRET = "MIIT-marker-of-a-receipt"
+LEASE_S = 2
+CONSUMERS: Mapping[ConsumerName, Consumer] = {
+    VERIFIER: Consumer(VERIFIER, ids_per_message=10, ids_in_flight=500, lease_s=LEASE_S),
+    VERIFIER_STORE: Consumer(VERIFIER_STORE, ids_per_message=4, ids_in_flight=100, lease_s=LEASE_S),
+}
 PUBLISH_LIMIT_S = 20
 """How long a broker that is frozen may hold the courier up."""
 
@@ -58,6 +68,25 @@ class Worker:
 
     def has_died(self) -> bool:
         return self.process is None or self.process.poll() is not None
+
+
+@contextlib.contextmanager
+def courier_of(database_url: str, publisher: CeleryPublisher) -> Iterator[Courier]:
+    """One whose leases are short."""
+    engine = connect_engine(database_url, role="purser_courier", pool_size=2, application_name="test-courier")
+    sleeper = Sleeper(engine)
+    try:
+        yield Courier(
+            engine=engine,
+            publisher=publisher,
+            sleeper=sleeper,
+            clock=SystemClock(),
+            consumers=CONSUMERS,
+            heartbeat=Heartbeat(None),
+        )
+    finally:
+        sleeper.close()
+        engine.dispose()
 
 
 @contextlib.contextmanager

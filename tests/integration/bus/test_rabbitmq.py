@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from deploy.doctor.broker import check_broker
 from shared.bus.courier import BrokerUnavailable, Courier, Message
-from shared.bus.heartbeat import Heartbeat
 from shared.bus.rabbitmq import Blocked
-from shared.bus.routes import CONSUMERS, LEDGER, NOTIFIER, VERIFIER, VERIFIER_STORE, Consumer, ConsumerName
-from shared.bus.wake import Sleeper
+from shared.bus.routes import CONSUMERS, LEDGER, NOTIFIER, VERIFIER, VERIFIER_STORE, ConsumerName
 from shared.bus.worker import CeleryPublisher, celery_app
 from shared.clock import SystemClock
-from shared.database import connect_engine
 from shared.events import PurchaseVerified
 from shared.ids import EventId, system_ids
 from tests.support import bus_worker
@@ -27,6 +24,7 @@ from tests.support.bus_work import (
     Worker,
     all_are_handed,
     all_handled,
+    courier_of,
     receipts_of,
     running,
     tokens_of,
@@ -36,11 +34,6 @@ from tests.support.stack import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.skipif(not is_wanted(), reason=REASON)]
 
-LEASE_S = 2
-LEASED: Mapping[ConsumerName, Consumer] = {
-    VERIFIER: Consumer(VERIFIER, ids_per_message=10, ids_in_flight=500, lease_s=LEASE_S),
-    VERIFIER_STORE: Consumer(VERIFIER_STORE, ids_per_message=4, ids_in_flight=100, lease_s=LEASE_S),
-}
 RECOVERED_WITHIN_S = 120
 
 
@@ -82,18 +75,8 @@ def publisher(node: RabbitMQ) -> CeleryPublisher:
 
 @pytest.fixture
 def courier(module_database: str, publisher: CeleryPublisher) -> Iterator[Courier]:
-    engine = connect_engine(module_database, role="purser_courier", pool_size=2, application_name="test-courier")
-    sleeper = Sleeper(engine)
-    yield Courier(
-        engine=engine,
-        publisher=publisher,
-        sleeper=sleeper,
-        clock=SystemClock(),
-        consumers=LEASED,
-        heartbeat=Heartbeat(None),
-    )
-    sleeper.close()
-    engine.dispose()
+    with courier_of(module_database, publisher) as courier:
+        yield courier
 
 
 def message(queue: ConsumerName = LEDGER) -> Message:

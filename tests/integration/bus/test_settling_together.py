@@ -69,9 +69,12 @@ class Road:
             connection.exec_driver_sql("insert into verifier.effect values (%(id)s, %(answer)s)", parameters)
         return self._wrong(connection, group)
 
-    def handle(self, first: EventId, others: Sequence[EventId]) -> list[Future[float | None]]:
+    def handle(
+        self, first: EventId, others: Sequence[EventId], *, once_opened: Callable[[], object] = lambda: None
+    ) -> list[Future[float | None]]:
         """All of them, the others as one group; one may be named twice, as when it is handed over twice."""
         others_opened = [self.runtime.open([event_id])[0] for event_id in others]
+        once_opened()
         with ThreadPoolExecutor(1 + len(others)) as pool:
             futures = [pool.submit(self.runtime.handle_one, RECEIPT_SUBMITTED, self.runtime.open([first])[0])]
             assert self._first_waits.wait(10)
@@ -161,9 +164,12 @@ def test_two_processes_that_ask_about_one_event_settle_it_once_with_one_answer(
 ) -> None:
     """The store hangs longer than the lease: the event is handed over again, to another process."""
     first, second, asked_twice = bus.receipts(3)
-    slow, quick = road(answer="slow"), road(answer="quick")
+    both_have_it = threading.Barrier(2, timeout=10).wait
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(slow.handle, first, [asked_twice]), pool.submit(quick.handle, second, [asked_twice])]
+        both = [
+            pool.submit(road(answer=answer).handle, each, [asked_twice], once_opened=both_have_it)
+            for answer, each in (("slow", first), ("quick", second))
+        ]
         assert all(future.exception() is None for futures in both for future in futures.result(30))
     assert effects(bus, [first, second, asked_twice]) == Counter([first, second, asked_twice])
     assert bus.open(VERIFIER_STORE, [asked_twice]) == set()

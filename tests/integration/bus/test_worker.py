@@ -8,19 +8,16 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from shared.bus.courier import BrokerUnavailable, Courier, Message
-from shared.bus.heartbeat import Heartbeat
-from shared.bus.routes import VERIFIER, VERIFIER_STORE, Consumer, ConsumerName
-from shared.bus.wake import Sleeper
+from shared.bus.routes import VERIFIER, VERIFIER_STORE
 from shared.bus.worker import CeleryPublisher, celery_app
 from shared.clock import SystemClock
-from shared.database import connect_engine
 from shared.ids import system_ids
 from tests.support import bus_worker
 from tests.support.bus import TOKEN_ISSUED, Bus, bus_in
@@ -30,17 +27,13 @@ from tests.support.bus_work import (
     Worker,
     all_are_handed,
     all_handled,
+    courier_of,
     receipts_of,
     running,
     tokens_of,
 )
 from tests.support.stack import wait_until
 
-LEASE_S = 2
-CONSUMERS: Mapping[ConsumerName, Consumer] = {
-    VERIFIER: Consumer(VERIFIER, ids_per_message=10, ids_in_flight=500, lease_s=LEASE_S),
-    VERIFIER_STORE: Consumer(VERIFIER_STORE, ids_per_message=4, ids_in_flight=100, lease_s=LEASE_S),
-}
 UUID_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
@@ -84,18 +77,8 @@ def publisher(redis_url: str) -> CeleryPublisher:
 
 @pytest.fixture
 def courier(module_database: str, publisher: CeleryPublisher) -> Iterator[Courier]:
-    engine = connect_engine(module_database, role="purser_courier", pool_size=2, application_name="test-courier")
-    sleeper = Sleeper(engine)
-    yield Courier(
-        engine=engine,
-        publisher=publisher,
-        sleeper=sleeper,
-        clock=SystemClock(),
-        consumers=CONSUMERS,
-        heartbeat=Heartbeat(None),
-    )
-    sleeper.close()
-    engine.dispose()
+    with courier_of(module_database, publisher) as courier:
+        yield courier
 
 
 class TestAMessage:
