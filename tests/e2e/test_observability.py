@@ -118,7 +118,7 @@ def test_a_parked_event_alerts_somebody_with_where_to_read_on(prometheus: Promet
     described = alert["annotations"]
     assert isinstance(described, dict)
     assert re.fullmatch(r"\d+ events are parked for ledger: purser parked says why\.", described["description"])
-    assert described["runbook"] == "deploy/runbook.md#alert-purser-events-parked"
+    assert described["runbook"] == "deploy/runbook.md#pursereventsparked"
 
 
 def wait_until_scraped(prometheus: Prometheus) -> None:

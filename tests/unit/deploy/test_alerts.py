@@ -31,10 +31,6 @@ def expression(name: str) -> str:
     return found[1]
 
 
-def anchor(name: str) -> str:
-    return "alert" + re.sub(r"(?=[A-Z])", "-", name).lower()
-
-
 def headings(page: str) -> set[str]:
     """The anchors of a page's headings, as they are made from their words."""
     titles = re.findall(r"^#+ (.+)$", page, flags=re.MULTILINE)
@@ -51,7 +47,7 @@ def test_an_alert_says_how_bad_it_is_what_it_means_and_where_to_read_on(name: st
     assert re.search(r"^        labels: {severity: (critical|warning)}$", body, flags=re.MULTILINE)
     assert "          summary: " in body
     assert "{{ $" in body.partition("description: ")[2]
-    assert f"          runbook: deploy/runbook.md#{anchor(name)}\n" in body
+    assert f"          runbook: deploy/runbook.md#{name.lower()}\n" in body
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -77,7 +73,7 @@ def test_every_process_is_scraped_and_missed_when_it_is_down_or_gone() -> None:
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
     sections = headings((PROJECT / "deploy/runbook.md").read_text(encoding="utf-8"))
-    assert [name for name in BODIES if anchor(name) not in sections] == []
+    assert [name for name in BODIES if name.lower() not in sections] == []
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool here; tests/e2e/test_observability.py has one")
