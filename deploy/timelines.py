@@ -100,7 +100,7 @@ def untold(connection: Connection, events: Sequence[Recorded]) -> list[tuple[Eve
 
 
 def _untold_of(connection: Connection, app: AppId, event_ids: Sequence[EventId]) -> list[tuple[EventId, str]]:
-    from notifier.app import undelivered
+    from notifier.desk import undelivered
 
     found = undelivered(connection, app, event_ids)
     states = _endpoint_states(connection, app) if any(each.state == "waiting" for each in found) else {}
@@ -109,7 +109,7 @@ def _untold_of(connection: Connection, app: AppId, event_ids: Sequence[EventId])
 
 def _endpoint_states(connection: Connection, app: AppId) -> Mapping[EndpointId, EndpointState]:
     """How the app's endpoints stand. Without an apps file nobody can say; what happened is told all the same."""
-    from notifier.app import endpoints_of
+    from notifier.desk import endpoints_of
 
     try:
         apps = load_apps(read(StackSettings).apps_file)

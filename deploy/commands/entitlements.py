@@ -19,7 +19,7 @@ from shared.settings import checked_catalog, read
 @json_option
 def command(user_id: str, app_id: str | None, environment: Environment, as_json: bool) -> None:
     """What a user may use now, until when and from what, and what has ended: as `GET /v1/users/{u}/entitlements`."""
-    from ledger.app import entitlements_of
+    from ledger.desk import entitlements_of
     from ledger.domain.entitlements import Holder
 
     settings = read(StackSettings)

@@ -62,7 +62,7 @@ def command(user_id: str, app_id: str | None, environment: Environment, as_json:
 
 def _states(run: Callable[[Callable[[Connection], Any]], Any], holder: Holder) -> Iterator[SubscriptionState]:
     """All of them, page by page."""
-    from ledger.app import subscriptions_of
+    from ledger.desk import subscriptions_of
 
     after = None
     while True:

@@ -25,7 +25,7 @@ from shared.ids import AppId, EventId, system_ids
 from shared.settings import read
 
 if TYPE_CHECKING:
-    from notifier.app import Desk
+    from notifier.desk import Desk
     from notifier.domain.desk import DeliveryView, EndpointView, Replayed, Told, Trial
     from notifier.handlers.desk import DroppedState
 
@@ -275,7 +275,8 @@ def secret(as_json: bool) -> None:
 @contextmanager
 def _desk(app_id: str | None) -> Iterator[tuple[Desk, AppId]]:
     """The desk, as the database's owner, and the app that is meant; what it does not know ends the command."""
-    from notifier.app import Desk, webhook_poster
+    from notifier.app import webhook_poster
+    from notifier.desk import Desk
     from notifier.handlers.desk import DeliveryUnknown, DropRefused, EndpointUnknown
     from notifier.settings import PostingSettings
 

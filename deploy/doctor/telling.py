@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
-from notifier.app import endpoints_of
+from notifier.desk import endpoints_of
 from notifier.domain.desk import EndpointView
 from shared.apps import Apps
 from shared.clock import Clock, rfc3339

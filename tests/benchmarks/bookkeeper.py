@@ -7,10 +7,12 @@ from typing import Final
 
 from deploy.settings import PROJECT
 from ledger import tasks
-from ledger.app import API_CONNECTIONS, ROLE, Desk, tables_on
+from ledger.app import API_CONNECTIONS, ROLE
+from ledger.desk import Desk
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import Answer, Command
 from ledger.domain.statements import WalletStatement
+from ledger.tables import tables_on
 from shared.apps import load_apps
 from shared.bus.consumer import ConsumerRuntime
 from shared.bus.routes import CONSUMERS, LEDGER

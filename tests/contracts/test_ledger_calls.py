@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.api.routes import ROUTES, Route
-from ledger.app import tables_on
+from ledger.tables import tables_on
 from ledger.tasks import postings
 from shared.apps import load_apps
 from shared.catalog import load_catalog

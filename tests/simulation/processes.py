@@ -13,10 +13,12 @@ from typing import Any, Final, cast
 from unittest.mock import patch
 
 import ledger.app
+import ledger.desk
 from gateway.store.feed import PostgresFeed
 from gateway.store.journal import PostgresJournal
 from ledger import tasks as ledger_tasks
 from ledger.settings import LedgerSchedulerSettings
+from ledger.tables import tables_on
 from notifier import tasks as notifier_tasks
 from notifier.app import Record, settling
 from notifier.domain.deliveries import Answer, Delivery, Message
@@ -127,8 +129,8 @@ class Processes:
 
     def _begin_ledger_api(self) -> None:
         out = self._outside
-        with patch.object(ledger.app, "Waker", lambda _: self._waker):
-            self.ledger = ledger.app.Desk(
+        with patch.object(ledger.desk, "Waker", lambda _: self._waker):
+            self.ledger = ledger.desk.Desk(
                 engine=out.database.engine(ledger.app.ROLE),
                 catalog=out.catalog,
                 apps=out.apps,
@@ -175,7 +177,7 @@ class Processes:
             return verifier_tasks.lookups(transactions=out.store, **checking)
         if name == LEDGER:
             return ledger_tasks.postings(
-                tables_on=ledger.app.tables_on(out.ids),
+                tables_on=tables_on(out.ids),
                 catalog=out.catalog,
                 apps=out.apps,
                 ids=out.ids,

@@ -16,9 +16,10 @@ from sqlalchemy import Engine
 
 from gateway import handlers as gateway
 from gateway.store.journal import PostgresJournal
-from ledger.app import Desk, tables_on
+from ledger.desk import Desk
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import Answer, Command, Grant, IdempotencyKey, PlaceHold, Request, Spend
+from ledger.tables import tables_on
 from ledger.tasks import postings
 from notifier.store.deliveries import Deliveries
 from notifier.tasks import queueing

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy import cli
-from ledger.app import tables_on
+from ledger.tables import tables_on
 from ledger.tasks import postings
 from shared.apps import load_apps
 from shared.bus import journal

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine
 
-from ledger.app import Desk
+from ledger.desk import Desk
 from ledger.domain.books import WalletKey
 from ledger.domain.commands import (
     Answer,

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from ledger import tasks
-from ledger.app import tables_on
+from ledger.tables import tables_on
 from shared.bus import parking
 from shared.bus.consumer import ConsumerRuntime
 from shared.bus.routes import CONSUMERS, LEDGER, types_for

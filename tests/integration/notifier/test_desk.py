@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from notifier.app import Desk, settling, undelivered, webhook_poster
+from notifier.app import settling, webhook_poster
+from notifier.desk import Desk, undelivered
 from notifier.domain.deliveries import Answer, Delivery
 from notifier.domain.desk import DeliveryView, EndpointView, Replayed
 from notifier.domain.endpoints import EndpointKey

@@ -13,7 +13,8 @@ from functools import partial
 import pytest
 
 from deploy.ports import free_port
-from notifier.app import Desk, webhook_poster
+from notifier.app import webhook_poster
+from notifier.desk import Desk
 from notifier.settings import PostingSettings
 from shared.apps import EndpointId
 from shared.clock import SystemClock
