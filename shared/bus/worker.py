@@ -89,6 +89,10 @@ def celery_app(*, name: str, broker_url: str) -> Celery:
     )
     if on_rabbitmq:
         app.conf.update(rabbitmq.celery_settings(name=name, broker_url=broker_url))
+    else:
+        from shared.bus.redis import keep_places  # as late as can be: redis-py brings OpenTelemetry along
+
+        keep_places()
     return app
 
 

@@ -15,10 +15,11 @@ import pytest
 from redis import Redis
 
 from shared.bus.courier import BrokerUnavailable, Courier, Message
-from shared.bus.routes import VERIFIER, VERIFIER_STORE
+from shared.bus.routes import NOTIFIER, VERIFIER, VERIFIER_STORE
 from shared.bus.worker import CeleryPublisher, celery_app
 from shared.clock import SystemClock
 from shared.ids import system_ids
+from shared.log import get_logger
 from tests.support import bus_worker
 from tests.support.bus import TOKEN_ISSUED, Bus, bus_in
 from tests.support.bus_work import (
@@ -189,6 +190,26 @@ class TestABrokerThatFails:
                     publisher.publish([message])
                 assert clock.monotonic() - began < PUBLISH_LIMIT_S
             all_handled(bus, event_ids)
+
+    @pytest.mark.parametrize("answer", ["ack", "reject", "requeue"])
+    def test_an_answer_to_a_message_that_it_does_not_hear_takes_up_no_place_of_the_worker(
+        self, redis: Redis, redis_url: str, publisher: CeleryPublisher, answer: str
+    ) -> None:
+        """Or the worker would be given no message any more."""
+        app = celery_app(name="worker", broker_url=redis_url)
+        publisher.publish([Message(NOTIFIER, TOKEN_ISSUED, (system_ids().event_id(),))])
+        with app.connection_for_read() as connection:
+            channel = connection.default_channel
+            channel.basic_qos(0, 1, False)
+            message = app.amqp.queues[NOTIFIER](channel).get()
+            assert not channel.qos.can_consume()
+            with frozen(int(redis.info()["process_id"])):
+                if answer == "ack":
+                    message.ack_log_error(get_logger("test"), connection.connection_errors)
+                else:
+                    message.reject_log_error(get_logger("test"), connection.connection_errors, answer == "requeue")
+            assert channel.qos.can_consume()
+        redis.flushall()
 
     def test_one_that_cannot_be_reached_is_unavailable(self) -> None:
         nowhere = CeleryPublisher(celery_app(name="courier", broker_url="redis://127.0.0.1:1/0"), system_ids())
