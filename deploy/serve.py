@@ -1,8 +1,12 @@
-"""Granian, with workers that can be stopped while they start: `python -m deploy.serve --service=NAME OPTIONS TARGET`.
+"""Granian, with workers that can be stopped while they start, and that end with their parent:
+`python -m deploy.serve --service=NAME OPTIONS TARGET`.
 
 A worker is forked and has its parent's signal handlers until it has imported the application and sets its own. The
 parent's only take a note for the parent: a SIGTERM in between would be lost, and the stop take all that
 `--workers-kill-timeout` allows.
+
+A parent that is killed cannot stop its workers, which would go on answering beside those of the next one: Linux tells
+them (elsewhere they stay until somebody ends them).
 
 Its log has the form of all our processes' (`shared.log`).
 
@@ -12,6 +16,7 @@ the application itself tells at that path of its own port is told there too.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -32,6 +37,10 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
 
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that comes when the thread ends that has forked; here that is the parent's main one."""
+
+
 def main(arguments: list[str]) -> None:
     """Serves until it is told to stop."""
     parser = ArgumentParser(allow_abbrev=False, add_help=False)
@@ -44,7 +53,8 @@ def main(arguments: list[str]) -> None:
         _configure_logging(ours.service, settings)
         if ours.metrics and settings.metrics_port:
             held.enter_context(serving_together(settings, lambda: _told_by_the_application(ours, granians)))
-        os.register_at_fork(after_in_child=_end_at_once)
+        parent = os.getpid()
+        os.register_at_fork(after_in_child=lambda: _begin_as_child_of(parent))
         cli(granians, auto_envvar_prefix="GRANIAN")
 
 
@@ -63,10 +73,14 @@ def _told_by_the_application(ours: Namespace, granians: Sequence[str]) -> Sequen
     return [Relayed(host=reach_of(host), port=int(port), path=ours.metrics_path)]
 
 
-def _end_at_once() -> None:
-    """In a worker that serves nobody yet."""
+def _begin_as_child_of(parent: int) -> None:
+    """In a worker that serves nobody yet: a signal ends it at once, and so does its parent's death."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was faster
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

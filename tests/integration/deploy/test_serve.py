@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -154,11 +153,11 @@ def test_a_server_that_stops_leaves_nothing_behind(counting: Counting, tmp_path:
 def test_after_a_server_was_killed_the_next_one_has_its_port_and_begins_at_nothing(
     counting: Counting, tmp_path: Path
 ) -> None:
-    workers = counting.both_answer()
+    counting.both_answer()
     answered(counting, 50)
     counting.process.kill()
     counting.process.wait(timeout=TIMEOUT_S)
-    # its workers may live on for a while, and may not keep the port
+    # its workers may live on for a moment, and may not keep the port
     again = Counting(tmp_path, "--metrics", metrics_port=counting.metrics_port)
     with killed_in_the_end(again.process):
         made = [0]
@@ -170,9 +169,21 @@ def test_after_a_server_was_killed_the_next_one_has_its_port_and_begins_at_nothi
         wait_until(counted, within_s=60, what="an answer")
         assert again.total(ACCEPTED) == made[0]
     again.process.communicate(timeout=TIMEOUT_S)
-    for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is dead")
+def test_a_server_that_is_killed_takes_its_workers_with_it(counting: Counting) -> None:
+    workers = counting.both_answer()
+    counting.process.kill()
+    counting.process.wait(timeout=TIMEOUT_S)
+    wait_until(lambda: not any(is_alive(worker) for worker in workers), what="the workers' end")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_server_whose_metrics_port_is_taken_says_so_and_ends(counting: Counting, tmp_path: Path) -> None:
