@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 from uuid import UUID
 
 import click
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+OPERATOR: Final = "operator"
+"""Who somebody at the command line is, unless they say."""
 PIPED_WIDTH = 1000
 """Of a table that nobody looks at: a row is one line, so that grep finds whole rows."""
 

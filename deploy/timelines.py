@@ -13,6 +13,8 @@ from shared.apps import AppsInvalid, EndpointId, load_apps
 from shared.clock import rfc3339
 from shared.events import (
     OUTWARD,
+    DeliveryDropped,
+    DeliveryRetried,
     Recorded,
     Renewal,
     SubscriptionChanged,
@@ -125,8 +127,8 @@ def _causes(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, str]:
 
 
 def _says(payload: Any) -> str:
-    """What is said of a subscription, or of a webhook; nothing of what else there is, nor of what this release cannot
-    read."""
+    """What is said of a subscription or of a webhook, or who moved what was stuck; nothing of what else there is, nor
+    of what this release cannot read."""
     match payload:
         case SubscriptionChanged():
             return _stated(payload)
@@ -136,6 +138,8 @@ def _says(payload: Any) -> str:
             return f"{endpoint}, attempt {attempt}"
         case WebhookExhausted(endpoint_id=endpoint, reason=reason):
             return f"{endpoint}: {reason}"
+        case DeliveryRetried(consumer=consumer, actor=actor) | DeliveryDropped(consumer=consumer, actor=actor):
+            return f"{consumer}, by {actor}"
     return ""
 
 

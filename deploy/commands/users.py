@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import click
 
-from deploy.desk import app_option, chosen_app, database, database_engine, json_option, show
+from deploy.desk import OPERATOR, app_option, chosen_app, database, database_engine, json_option, show
 from deploy.settings import StackSettings
 from shared.clock import SystemClock, rfc3339
 from shared.ids import AppId, UserId, is_pseudonym, system_ids
 from shared.settings import read
 
-OPERATOR: Final = "operator"
 TIMEOUT_S: Final = 600
 """For one statement: of a user who has a million of everything there is much to read, and much to change."""
 

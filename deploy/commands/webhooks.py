@@ -16,7 +16,17 @@ from uuid import UUID
 import click
 
 from deploy.addresses import known_environment
-from deploy.desk import app_option, chosen_app, database_engine, json_option, plain, printable, read_since, show
+from deploy.desk import (
+    OPERATOR,
+    app_option,
+    chosen_app,
+    database_engine,
+    json_option,
+    plain,
+    printable,
+    read_since,
+    show,
+)
 from deploy.settings import StackSettings
 from notifier.domain.deliveries import DeliveryState
 from shared.apps import Apps, EndpointId
@@ -29,7 +39,6 @@ if TYPE_CHECKING:
     from notifier.domain.desk import DeliveryView, EndpointView, Replayed, Told, Trial
     from notifier.handlers.desk import DroppedState
 
-OPERATOR: Final = "operator"
 """Who does it, in the journal."""
 CONNECTIONS: Final = 2
 """One to work with, and one to wake who sends."""

@@ -1,14 +1,18 @@
-"""What could not be handled: parked by a handler, or dead after its last attempt. Listed, retried, dropped."""
+"""What could not be handled: parked by a handler, or dead after its last attempt. Listed; retried or dropped by
+an operator, which the timeline of what it was about tells for ever."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.ids import EventId
+from shared.bus import journal
+from shared.events import DeliveryDropped, DeliveryRetried, Draft, Payload
+from shared.ids import AppId, EventId, IdSource, UserId
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +40,73 @@ def stuck(connection: Connection, *, consumer: str | None = None, limit: int = 1
     return [Stuck(*row) for row in rows]
 
 
-def retry(connection: Connection, *, event_ids: Sequence[UUID], consumer: str | None = None) -> int:
-    """Makes stuck deliveries of these events due now, with all their attempts ahead. How many."""
-    return connection.exec_driver_sql(
-        "update journal.delivery set state = 'waiting', due_at = clock_timestamp(), attempts = 0, handovers = 0"
-        " where event_id = any(%(ids)s) and state in ('parked', 'dead')"
-        "   and consumer = coalesce(%(consumer)s, consumer)",
-        {"ids": list(event_ids), "consumer": consumer},
-    ).rowcount
+def retry(
+    connection: Connection,
+    *,
+    event_ids: Sequence[UUID],
+    consumer: str | None = None,
+    actor: str,
+    ids: IdSource,
+    now: datetime,
+) -> int:
+    """Makes stuck deliveries of these events due now, with all their attempts ahead, and writes down who did. How
+    many."""
+    moved = _move(
+        connection,
+        "update journal.delivery set state = 'waiting', due_at = clock_timestamp(), attempts = 0, handovers = 0",
+        event_ids=event_ids,
+        consumer=consumer,
+    )
+    journal.append(connection, [one.draft(DeliveryRetried(one.consumer, actor), now) for one in moved], ids=ids)
+    return len(moved)
 
 
-def drop(connection: Connection, *, event_ids: Sequence[UUID], consumer: str | None = None) -> int:
-    """Gives stuck deliveries of these events up, for good. The events stay in the journal. How many."""
-    return connection.exec_driver_sql(
-        "delete from journal.delivery"
-        " where event_id = any(%(ids)s) and state in ('parked', 'dead')"
-        "   and consumer = coalesce(%(consumer)s, consumer)",
+def drop(
+    connection: Connection,
+    *,
+    event_ids: Sequence[UUID],
+    consumer: str | None = None,
+    actor: str,
+    ids: IdSource,
+    now: datetime,
+) -> int:
+    """Gives stuck deliveries of these events up, for good, and writes down who did. The events stay in the journal.
+    How many."""
+    moved = _move(connection, "delete from journal.delivery", event_ids=event_ids, consumer=consumer)
+    journal.append(connection, [one.draft(DeliveryDropped(one.consumer, actor), now) for one in moved], ids=ids)
+    return len(moved)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A delivery that was stuck, and its event."""
+
+    consumer: str
+    event_id: EventId
+    app: AppId
+    subject: str
+    user_id: UserId | None
+    trace_id: str
+
+    def draft(self, payload: Payload, now: datetime) -> Draft:
+        return Draft(
+            payload=payload,
+            app=self.app,
+            subject=self.subject,
+            user_id=self.user_id,
+            occurred_at=now,
+            trace_id=self.trace_id,
+            causation_id=self.event_id,
+        )
+
+
+def _move(connection: Connection, change: str, *, event_ids: Sequence[UUID], consumer: str | None) -> list[_Moved]:
+    rows = connection.exec_driver_sql(
+        f"with moved as ({change}"
+        " where event_id = any(%(ids)s) and state in ('parked', 'dead') and consumer = coalesce(%(consumer)s, consumer)"
+        " returning consumer, event_id)"
+        " select moved.consumer, e.id, e.app, e.subject, e.user_id, e.trace_id"
+        "  from moved join journal.event e on e.id = moved.event_id order by e.id, moved.consumer",
         {"ids": list(event_ids), "consumer": consumer},
-    ).rowcount
+    )
+    return [_Moved(*row) for row in rows]

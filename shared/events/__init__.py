@@ -44,7 +44,7 @@ from shared.events.notifier import (
     WebhookEndpointEnabled,
     WebhookExhausted,
 )
-from shared.events.operator import UserErased
+from shared.events.operator import DeliveryDropped, DeliveryRetried, UserErased
 from shared.events.outward import OutwardEventUnknown, outward_data, outward_document, subscription_document
 from shared.events.registry import OUTWARD, PAYLOADS, WORD_RANK, decode, encode
 from shared.events.store import (
@@ -79,6 +79,8 @@ __all__ = [
     "TOKEN_REMOVED",
     "WORD_RANK",
     "AccountTokenIssued",
+    "DeliveryDropped",
+    "DeliveryRetried",
     "Draft",
     "EntitlementChanged",
     "Environment",

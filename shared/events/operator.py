@@ -18,3 +18,24 @@ class UserErased(Payload):
 
     actor: str
     rows: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRetried(Payload):
+    """What a consumer could not handle is handed to it once more: the event that this one followed from. `actor`: who
+    wanted it."""
+
+    TYPE: ClassVar[str] = "delivery.retried"
+
+    consumer: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryDropped(Payload):
+    """What a consumer could not handle it never will, likewise."""
+
+    TYPE: ClassVar[str] = "delivery.dropped"
+
+    consumer: str
+    actor: str

@@ -36,7 +36,7 @@ from shared.events.notifier import (
     WebhookEndpointEnabled,
     WebhookExhausted,
 )
-from shared.events.operator import UserErased
+from shared.events.operator import DeliveryDropped, DeliveryRetried, UserErased
 from shared.events.verifier import (
     PurchaseRejected,
     PurchaseVerified,
@@ -81,6 +81,8 @@ PAYLOADS: Mapping[tuple[str, int], type[Payload]] = {
         WebhookEndpointDisabled,
         WebhookEndpointEnabled,
         UserErased,
+        DeliveryRetried,
+        DeliveryDropped,
     )
 }
 

@@ -669,6 +669,14 @@ def unreachable(*_: Any) -> Any:
     raise psycopg2.OperationalError("connection refused")
 
 
+def move(
+    how: Callable[..., int], bus: Bus, event_ids: Sequence[EventId], *, consumer: ConsumerName | None = None
+) -> int:
+    return transact(
+        bus.engine, lambda on: how(on, event_ids=event_ids, consumer=consumer, actor="dora", ids=bus.ids, now=NOW)
+    )
+
+
 class TestParking:
     @pytest.fixture
     def stuck(self, bus: Bus) -> list[EventId]:
@@ -694,7 +702,7 @@ class TestParking:
     def test_what_is_retried_is_handed_over_with_all_its_attempts_ahead(
         self, bus: Bus, broker: Broker, courier_of: CourierOf, stuck: list[EventId]
     ) -> None:
-        assert transact(bus.engine, lambda connection: parking.retry(connection, event_ids=stuck)) == 2
+        assert move(parking.retry, bus, stuck) == 2
         row = bus.row(VERIFIER, stuck[1])
         assert row is not None
         assert (row.state, row.attempts, row.handovers) == ("waiting", 0, 0)
@@ -704,14 +712,30 @@ class TestParking:
     def test_what_is_dropped_is_gone_from_the_deliveries_and_stays_in_the_journal(
         self, bus: Bus, stuck: list[EventId]
     ) -> None:
-        assert transact(bus.engine, lambda connection: parking.drop(connection, event_ids=stuck)) == 2
+        assert move(parking.drop, bus, stuck) == 2
         assert bus.open(VERIFIER, stuck) == {stuck[2]}
         rows = bus.execute("select from journal.event where id = any(%(ids)s)", ids=stuck)
         assert len(rows) == 3
 
-    @pytest.mark.parametrize("move", [parking.retry, parking.drop])
+    @pytest.mark.parametrize("how", [parking.retry, parking.drop])
     def test_another_consumers_delivery_is_left_alone(
-        self, bus: Bus, stuck: list[EventId], move: Callable[..., int]
+        self, bus: Bus, stuck: list[EventId], how: Callable[..., int]
     ) -> None:
-        assert transact(bus.engine, lambda c: move(c, event_ids=stuck, consumer=NOTIFIER)) == 0
-        assert transact(bus.engine, lambda c: move(c, event_ids=stuck[:1], consumer=VERIFIER)) == 1
+        assert move(how, bus, stuck, consumer=NOTIFIER) == 0
+        assert move(how, bus, stuck[:1], consumer=VERIFIER) == 1
+
+    def test_who_moves_what_is_stuck_is_written_down(self, bus: Bus, stuck: list[EventId]) -> None:
+        """In the timeline of what it was about; and nothing of what was not moved."""
+        move(parking.retry, bus, stuck[:1])
+        move(parking.drop, bus, stuck)
+        written = bus.execute(
+            "select moved.causation_id, moved.type, moved.payload, moved.subject = stuck.subject"
+            "  from journal.event moved join journal.event stuck on stuck.id = moved.causation_id"
+            " where stuck.id = any(%(ids)s) order by moved.id",
+            ids=stuck,
+        )
+        who = {"consumer": VERIFIER, "actor": "dora"}
+        assert [tuple(row) for row in written] == [
+            (stuck[0], "delivery.retried", who, True),
+            (stuck[1], "delivery.dropped", who, True),
+        ]

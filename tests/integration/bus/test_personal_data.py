@@ -53,7 +53,7 @@ NOT_PERSONAL: Final = {
     *("transaction_id", "original_transaction_id", "charge_id", "id", "entry_id"),
     *("spend_id", "grant_id", "hold_id", "refund_request_id", "subscription_id"),
     *("notification_id", "notification_type", "subtype"),
-    *("endpoint_id", "event_id", "event_type", "rows"),
+    *("endpoint_id", "event_id", "event_type", "rows", "consumer"),
 }
 """Names of the texts that are nobody's own words, in whatever payload. A new field is to be put here, or above."""
 

@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.bus import parking
 from shared.bus.proofs import EVERY_S, PAUSE_S, ProofRetention
-from shared.bus.routes import VERIFIER_STORE
 from shared.clock import ManualClock
 from shared.database import connect_engine, transact
 from shared.events import (
@@ -118,7 +117,7 @@ def test_what_somebody_has_still_to_handle_keeps_it_until_it_was_handled(bus: Bu
     keeping.turn()
     assert [payload(bus, each)["receipt"] for each in (waiting, parked)] == [PROOF_REMOVED, "a receipt"]
 
-    transact(bus.engine, lambda connection: parking.drop(connection, event_ids=[parked], consumer=VERIFIER_STORE))
+    transact(bus.engine, lambda on: parking.drop(on, event_ids=[parked], actor="dora", ids=bus.ids, now=NOW))
     clock.advance(EVERY_S)
     keeping.turn()
     assert payload(bus, parked)["receipt"] == PROOF_REMOVED

@@ -144,9 +144,13 @@ def test_a_parked_purchase_is_granted_when_the_operator_retries_it(ledger: Ledge
     assert row is not None
     assert (row.state, row.error) == ("parked", "the product 'gems100' is not in the catalogue")
     assert ledger.said_of(purchase) == ["purchase.parked"]
-    transact(ledger.bus.engine, lambda connection: parking.retry(connection, event_ids=[purchase]))
+    transact(
+        ledger.bus.engine,
+        lambda on: parking.retry(on, event_ids=[purchase], actor="dora", ids=ledger.bus.ids, now=NOW),
+    )
     ledger.handle("purchase.verified", [purchase])
-    assert ledger.said_of(purchase) == ["purchase.parked", "wallet.credited", "purchase.completed"]
+    said = ["purchase.parked", "delivery.retried", "wallet.credited", "purchase.completed"]
+    assert ledger.said_of(purchase) == said
     assert ledger.balances("parked") == {GEMS: 100}
 
 
