@@ -10,13 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from shared.clock import SystemClock
+from tests.support.quiet import QuietServer
 
 Behaviour = Literal["answer", "hang", "close", "break off", "cut off", "stall", "trickle"]
 PAUSE_S_MAX = 30.0
@@ -144,8 +145,7 @@ def receiving(
         receiver.close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(QuietServer):
     block_on_close = False
     request_queue_size = 128  # so many may connect at once; five, as is usual here, leaves others to their time-outs
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.quiet import QuietServer
 
 HOLD_S_MAX = 10
 
@@ -80,20 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
         """The test's output is no access log."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up and went is what some tests want."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 @contextmanager
 def scripted_service() -> Iterator[ScriptedService]:
     """One that runs until the block ends."""
     service = ScriptedService()
-    server = _Server(("127.0.0.1", 0), type("OneService", (_Handler,), {"service": service}))
+    server = QuietServer(("127.0.0.1", 0), type("OneService", (_Handler,), {"service": service}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     service.url = f"http://127.0.0.1:{server.server_port}"
