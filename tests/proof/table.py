@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from statistics import median
 from typing import Any, Final, get_args
 
@@ -81,19 +83,18 @@ def _recoveries(result: Result) -> Iterator[tuple[str, str]]:
 
 
 def _faults(result: Result) -> Table:
-    """How often what befell whom."""
+    """What befell whom, and how often."""
     seen = Counter((fault.kind, _target(fault.target)) for each in result.befallen for fault in each.step)
-    kinds = list(dict.fromkeys(sorted(kind for kind, _ in seen)))
-    table = Table("", *kinds, title="Faults")
-    for target in sorted({target for _, target in seen}, key=lambda name: (name.startswith("cut off"), name)):
-        table.add_row(target, *(str(seen[kind, target] or "") for kind in kinds))
+    table = Table("what", "whom, how often", title="Faults", show_lines=True)
+    for kind, of_kind in groupby(sorted(seen), key=itemgetter(0)):
+        table.add_row(kind, ", ".join(f"{target} {seen[kind, target]}" for _, target in of_kind))
     return table
 
 
 def _target(name: str) -> str:
     """A process or server; of a road, who is at its end: there are as many as processes."""
     _, between, peer = name.partition(" > ")
-    return f"cut off from {peer}" if between and peer in PEERS else name
+    return f"to {peer}" if between and peer in PEERS else name
 
 
 def document(result: Result) -> dict[str, Any]:
