@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 from uuid import UUID
 
 import click
@@ -22,12 +20,18 @@ from deploy.desk import (
     chosen_app,
     database_engine,
     json_option,
-    plain,
-    printable,
     read_since,
-    show,
 )
 from deploy.settings import StackSettings
+from deploy.webhook_views import (
+    say_endpoint,
+    say_queued,
+    show_deliveries,
+    show_endpoints,
+    show_progress,
+    show_told,
+    show_trial,
+)
 from notifier.domain.deliveries import DeliveryState
 from shared.apps import Apps, EndpointId
 from shared.clock import SystemClock
@@ -36,30 +40,15 @@ from shared.settings import read
 
 if TYPE_CHECKING:
     from notifier.desk import Desk
-    from notifier.domain.desk import DeliveryView, EndpointView, Replayed, Told, Trial
+    from notifier.domain.desk import DeliveryView, EndpointView
     from notifier.handlers.desk import DroppedState
 
-"""Who does it, in the journal."""
 CONNECTIONS: Final = 2
 """One to work with, and one to wake who sends."""
 PAGE: Final = 200
 DROPPED: Final = ("waiting", "exhausted", "parked")
 SECRET_BYTES: Final = 32
 """Standard Webhooks, "Symmetric signing secrets": 24 to 64 random bytes."""
-
-ENDPOINT_COLUMNS = (
-    "id",
-    "host",
-    "events",
-    "state",
-    "waiting",
-    "oldest_waiting_at",
-    "failed",
-    "delivered_at",
-    "trouble",
-)
-DELIVERY_COLUMNS = ("event_id", "endpoint", "type", "state", "attempts", "due_at", "settled_at", "last_error")
-ATTEMPT_COLUMNS = ("endpoint", "number", "at", "status", "duration_ms", "retry_after_s", "error", "answer")
 
 ROTATION = """\
 In the apps file, of that webhook:
@@ -71,35 +60,6 @@ In the apps file, of that webhook:
 
 endpoint_argument = click.argument("endpoint_id", metavar="ENDPOINT")
 endpoint_option = click.option("--endpoint", "endpoint_id", help="Only this one's; its id in the apps file.")
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointLine:
-    """An endpoint on one line."""
-
-    id: str
-    host: str
-    events: str
-    state: str
-    waiting: int
-    oldest_waiting_at: datetime | None
-    failed: int
-    delivered_at: datetime | None
-    trouble: str
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptLine:
-    """One attempt on one line."""
-
-    endpoint: str
-    number: int
-    at: datetime
-    status: int | None
-    duration_ms: int
-    retry_after_s: float | None
-    error: str | None
-    answer: str
 
 
 @click.group()
@@ -117,10 +77,7 @@ def endpoints(app_id: str | None, as_json: bool) -> None:
     """
     with _desk(app_id) as (desk, app):
         found = desk.endpoints(app)
-    if as_json:
-        _print(found)
-    else:
-        show([_line(each) for each in found], ENDPOINT_COLUMNS, as_json=False, empty="the app has no webhooks")
+    show_endpoints(found, as_json=as_json)
     if not all(map(_is_well, found)):
         raise click.exceptions.Exit(1)
 
@@ -137,7 +94,7 @@ def list_deliveries(
     """Events and the endpoints that were to hear of them, the newest event first."""
     with _desk(app_id) as (desk, app):
         rows = list(_deliveries(desk, app, endpoint=_named(endpoint_id), state=state, limit=limit))
-    show(rows, DELIVERY_COLUMNS, as_json=as_json, empty="there are none")
+    show_deliveries(rows, as_json=as_json)
 
 
 @command.command("show")
@@ -148,10 +105,7 @@ def show_event(event_id: UUID, app_id: str | None, as_json: bool) -> None:
     """One event: the message as it is posted, and every attempt, with how the answer began."""
     with _desk(app_id) as (desk, app):
         told = desk.delivery(app, EventId(event_id))
-    if as_json:
-        click.echo(json.dumps(_document(told), indent=2))
-    else:
-        _show(told)
+    show_told(told, as_json=as_json)
 
 
 @command.command()
@@ -174,7 +128,7 @@ def resend(event_ids: Sequence[UUID], endpoint_id: str | None, app_id: str | Non
             except DeliveryUnknown as error:
                 unknown.append(str(error))
         held_up = [each for each in _held_up(desk, app) if endpoint_id in (None, each)]
-    _say_queued(queued, {"queued": queued}, f"{queued} due again", as_json=as_json, held_up=held_up)
+    say_queued(queued, {"queued": queued}, f"{queued} due again", as_json=as_json, held_up=held_up)
     if unknown:
         raise click.ClickException("; ".join(unknown))
 
@@ -195,12 +149,12 @@ def replay(
     with _desk(app_id) as (desk, app):
         endpoint = EndpointId(endpoint_id)
         replayed = desk.replay(
-            app, endpoint, since=since, until=until, delivered=delivered, actor=OPERATOR, observe=_progress
+            app, endpoint, since=since, until=until, delivered=delivered, actor=OPERATOR, observe=show_progress
         )
         held_up = [each for each in _held_up(desk, app) if endpoint_id == each]
     document = {"queued": replayed.queued, "looked_at": replayed.looked_at}
     sentence = f"{replayed.queued:,} due, of {replayed.looked_at:,} events of that time"
-    _say_queued(replayed.queued, document, sentence, as_json=as_json, held_up=held_up)
+    say_queued(replayed.queued, document, sentence, as_json=as_json, held_up=held_up)
 
 
 @command.command()
@@ -214,10 +168,7 @@ def test(endpoint_id: str, app_id: str | None, as_json: bool) -> None:
     """
     with _desk(app_id) as (desk, app):
         trial = desk.test(app, EndpointId(endpoint_id))
-    if as_json:
-        _print(trial)
-    else:
-        click.echo(_said(trial))
+    show_trial(trial, as_json=as_json)
     if not trial.taken:
         raise click.exceptions.Exit(1)
 
@@ -230,7 +181,7 @@ def enable(endpoint_id: str, app_id: str | None, as_json: bool) -> None:
     """Tell the endpoint again, first of all what it has missed: now, not when its next attempt would have come."""
     with _desk(app_id) as (desk, app):
         view = desk.enable(app, EndpointId(endpoint_id), actor=OPERATOR)
-    _say_endpoint(view, f"{view.id} is enabled; {view.waiting} to be told", as_json=as_json)
+    say_endpoint(view, f"{view.id} is enabled; {view.waiting} to be told", as_json=as_json)
 
 
 @command.command()
@@ -242,7 +193,7 @@ def disable(endpoint_id: str, reason: str, app_id: str | None, as_json: bool) ->
     """Do not tell the endpoint any more: what is for it waits until it is enabled, or has another URL."""
     with _desk(app_id) as (desk, app):
         view = desk.disable(app, EndpointId(endpoint_id), reason=reason, actor=OPERATOR)
-    _say_endpoint(view, f"{view.id} is disabled: {view.reason}", as_json=as_json)
+    say_endpoint(view, f"{view.id} is disabled: {view.reason}", as_json=as_json)
 
 
 @command.command()
@@ -329,101 +280,3 @@ def _is_well(view: EndpointView) -> bool:
     if view.state == "not_configured":
         return view.waiting == 0
     return view.state == "on" and view.failed == 0
-
-
-# ---- what is shown -----------------------------------------------------------------------------------------------
-
-
-def _line(view: EndpointView) -> EndpointLine:
-    return EndpointLine(
-        id=view.id,
-        host=view.host or "",
-        events=" ".join(view.events),
-        state=view.state,
-        waiting=view.waiting,
-        oldest_waiting_at=view.oldest_waiting_at,
-        failed=view.failed,
-        delivered_at=view.delivered_at,
-        trouble=_trouble(view),
-    )
-
-
-def _trouble(view: EndpointView) -> str:
-    if view.state == "disabled":
-        return view.reason or ""
-    if view.failing_since is None:
-        return ""
-    return f"{view.failures} failures since {view.failing_since:%Y-%m-%d %H:%M} UTC"
-
-
-def _document(told: Told) -> dict[str, Any]:
-    """As `GET /v1/webhooks/deliveries/{event}`."""
-    return {
-        "event_id": str(told.event_id),
-        "message": told.message,
-        "deliveries": [
-            plain(asdict(each.delivery) | {"attempt_list": [asdict(attempt) for attempt in each.attempt_list]})
-            for each in told.deliveries
-        ],
-    }
-
-
-def _show(told: Told) -> None:
-    message = "it cannot be told by this release" if told.message is None else json.dumps(told.message, indent=2)
-    click.echo(message + "\n")
-    deliveries = [each.delivery for each in told.deliveries]
-    show(deliveries, DELIVERY_COLUMNS, as_json=False, empty="no endpoint wants to hear of it, or it was long ago")
-    attempts = [
-        AttemptLine(
-            endpoint=each.delivery.endpoint,
-            number=attempt.number,
-            at=attempt.at,
-            status=attempt.status,
-            duration_ms=attempt.duration_ms,
-            retry_after_s=attempt.retry_after_s,
-            error=attempt.error,
-            answer=attempt.answer,
-        )
-        for each in told.deliveries
-        for attempt in each.attempt_list
-    ]
-    if deliveries:
-        click.echo()
-        show(attempts, ATTEMPT_COLUMNS, as_json=False, empty="not attempted yet")
-
-
-def _said(trial: Trial) -> str:
-    """`taken: 200, in 12 ms`, or what came back instead."""
-    if trial.taken:
-        return f"taken: {trial.status}, in {trial.duration_ms} ms"
-    began = f": {printable(trial.answer)}" if trial.answer else ""
-    return f"not taken: {trial.error}, in {trial.duration_ms} ms{began}"
-
-
-def _progress(replayed: Replayed) -> None:
-    """Says on a terminal how far it is, on one line that each new one replaces."""
-    if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{replayed.queued:,} due, of {replayed.looked_at:,} events", err=True, nl=False)
-
-
-def _say_queued(
-    queued: int, document: dict[str, int], sentence: str, *, as_json: bool, held_up: Sequence[EndpointId]
-) -> None:
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", err=True, nl=False)
-    click.echo(json.dumps(document) if as_json else sentence)
-    if queued and held_up:
-        click.echo(f"disabled, so what is for it waits: {', '.join(held_up)} (purser webhooks enable)", err=True)
-
-
-def _say_endpoint(view: EndpointView, sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        _print(view)
-    else:
-        click.echo(sentence)
-
-
-def _print(value: Any) -> None:
-    """A dataclass, or several, as JSON."""
-    document = [plain(asdict(each)) for each in value] if isinstance(value, list) else plain(asdict(value))
-    click.echo(json.dumps(document, indent=2))
