@@ -11,9 +11,9 @@ wallets.py          wallets and their entries, for reading
 belongings.py       subscriptions and entitlements, for reading
 audit.py            everything, for the audit, and the audits that were made
 audit_pages.py      how a walk of the audit reads a page
-audit_walks.py      the walks through the books
-audit_subscriptions.py
-                    those through subscriptions and entitlements
+audit_walks.py      all walks of the audit, in their order; these are in
+                    audit_books.py, audit_lots.py, audit_transactions.py,
+                    audit_subscriptions.py and audit_facts.py
 statements.py       what the statements share
 """
 
