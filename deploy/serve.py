@@ -5,8 +5,8 @@ A worker is forked and has its parent's signal handlers until it has imported th
 parent's only take a note for the parent: a SIGTERM in between would be lost, and the stop take all that
 `--workers-kill-timeout` allows.
 
-A parent that is killed cannot stop its workers, which would go on answering beside those of the next one: Linux tells
-them (elsewhere they stay until somebody ends them).
+A parent that is killed cannot stop its workers, which would go on answering beside those of the next one: Linux kills
+them with it (elsewhere they stay until somebody ends them).
 
 Its log has the form of all our processes' (`shared.log`).
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that comes when the thread ends that has forked; here that is the parent's main one."""
+ORPHANED = signal.SIGKILL
+"""It comes once for each thread of the parent's that had the worker when it ended. A Granian worker that is told to
+stop again while it notes that it is to stop waits for itself, for ever."""
 
 
 def main(arguments: list[str]) -> None:
@@ -78,9 +81,9 @@ def _begin_as_child_of(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ORPHANED)
         if os.getppid() != parent:  # it was faster
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), ORPHANED)
 
 
 if __name__ == "__main__":
