@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from deploy.settings import StackSettings
+from deploy.settings import FlowerPassword, StackSettings
 from shared.bus.worker import celery_app
 from shared.log import configure_logging
 from shared.settings import BrokerSettings, read
+from shared.urls import BrokerUrl
 
 TASKS_MAX = 10_000
 """Tasks that it remembers; it holds them in memory, at about 2 KB each."""
@@ -20,8 +21,8 @@ class MonitorSettings(StackSettings, BrokerSettings):
     queues; the rest Flower knows without.
     """
 
-    broker_url: SecretStr
-    flower_password: SecretStr
+    broker_url: BrokerUrl
+    flower_password: FlowerPassword
     flower_broker_api: SecretStr | None = None
 
 

@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import IN_FILE, AppsSettings, ProcessSettings, TrustSettings
+from shared.urls import BrokerUrl, DatabaseUrl
 
 PROJECT = Path(__file__).resolve().parent.parent
-BROKER_SCHEMES = ("redis://", "rediss://", "amqp://", "amqps://")
+
+
+def _is_flower_password(password: SecretStr) -> SecretStr:
+    """Flower takes what stands before a comma for the whole password, and what follows for another login."""
+    if "," in password.get_secret_value():
+        raise PydanticCustomError("flower_password", "a password without a comma is wanted")
+    return password
+
+
+FlowerPassword = Annotated[SecretStr, AfterValidator(_is_flower_password)]
 
 
 class StackSettings(ProcessSettings, AppsSettings, TrustSettings):
@@ -24,8 +35,8 @@ class StackSettings(ProcessSettings, AppsSettings, TrustSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    database_url: SecretStr | None = None
-    broker_url: SecretStr | None = None
+    database_url: DatabaseUrl | None = None
+    broker_url: BrokerUrl | None = None
     embedded: Literal["auto", "installed", "wheels"] = "auto"
     data_dir: Path = Path(".purser")
     bind: str = "127.0.0.1"
@@ -37,23 +48,9 @@ class StackSettings(ProcessSettings, AppsSettings, TrustSettings):
     simulator_port: int = Field(default=8090, ge=1, le=65_535)
     simulator_threads: int = Field(default=128, ge=1, le=1_024)
     flower_port: int = Field(default=5555, ge=1, le=65_535)
-    flower_user: str = Field(default="purser", pattern=r"^[^:\s]+$")
-    flower_password: SecretStr | None = None
+    flower_user: str = Field(default="purser", pattern=r"^[^:,\s]+$")
+    flower_password: FlowerPassword | None = None
     service_token: SecretStr | None = None
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith("postgresql://"):
-            raise ValueError("a URL that starts with postgresql:// is wanted")
-        return url
-
-    @field_validator("broker_url")
-    @classmethod
-    def _is_a_broker(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(BROKER_SCHEMES):
-            raise ValueError(f"a URL that starts with one of {', '.join(BROKER_SCHEMES)} is wanted")
-        return url
 
     @field_validator("apps_file", "catalog_file")
     @classmethod

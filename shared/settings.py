@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.apps import Apps, AppsInvalid, load_apps
 from shared.catalog import Catalog, CatalogInvalid, load_catalog
+from shared.urls import BrokerUrl, DatabaseUrl
 
 APPLE_ROOT_CA_G3_SHA256 = "63343abfb89a6a03ebb57e9b3f5fa7be7c4f5c756f3017b3a8c488c3653e9179"
 """Apple Root CA - G3, valid until 2039-04-30. Source: apple.com/certificateauthority."""
@@ -64,6 +65,11 @@ class Piece(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
+    def unfit_for_production(self) -> list[str]:
+        """A sentence per variable, named at its beginning, that may be so on a developer's machine only."""
+        examples = _example_variables(self)
+        return [f"{name} holds an example's secret" for name in examples]
+
 
 class TracingSettings(Piece):
     """Who is told of traces, by OTLP over HTTP; nobody without a URL. Paths (`/v1/traces`) are put behind it.
@@ -101,13 +107,13 @@ class ProcessSettings(TracingSettings):
 class DatabaseSettings(Piece):
     """Where PostgreSQL is: `postgresql://user:password@host:port/name`."""
 
-    database_url: SecretStr
+    database_url: DatabaseUrl
 
 
 class BrokerSettings(Piece):
     """Where the broker is: `redis://…` (Redis or Valkey) or `amqp://…` (RabbitMQ)."""
 
-    broker_url: SecretStr
+    broker_url: BrokerUrl
 
 
 class WorkerSettings(ProcessSettings, DatabaseSettings, BrokerSettings):
@@ -176,7 +182,7 @@ def examine(settings_class: type[S], known: Mapping[str, str] = NOTHING_KNOWN) -
     """The settings, from these `PURSER_…` variables and from the environment for the rest; None if they cannot be read.
 
     With them a sentence per variable that is missing or bad, without its value. In production a secret that the
-    examples carry, by itself or within a URL, is bad.
+    examples carry, by itself or within a URL, is bad, and so is what else is unfit for it.
     """
     values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in known.items()}
     try:
@@ -189,17 +195,16 @@ def examine(settings_class: type[S], known: Mapping[str, str] = NOTHING_KNOWN) -
         return None, [f"{_variable(*problem['loc'])}: {problem['msg']}" for problem in error.errors()]
     if not (isinstance(settings, ProcessSettings) and settings.production):
         return settings, []
-    examples = _example_variables(settings)
-    return settings, [f"{name} holds an example's secret, and PURSER_PRODUCTION=1 refuses it" for name in examples]
+    return settings, [f"{problem}, and PURSER_PRODUCTION=1 refuses it" for problem in settings.unfit_for_production()]
 
 
 def checked_apps(settings: AppsSettings, *, production: bool) -> Apps:
-    """The apps of the apps file; ends the process when it cannot be used, or holds example secrets in production."""
+    """The apps of the apps file; ends the process when it cannot be used, or in production not as it is."""
     try:
         apps = load_apps(settings.apps_file)
     except AppsInvalid as error:
         refuse(f"PURSER_APPS_FILE: {error}")
-    if production and (problems := example_secrets(apps)):
+    if production and (problems := [*example_secrets(apps), *plain_key_urls(apps)]):
         where = f"PURSER_APPS_FILE: {settings.apps_file}"
         refuse(*(f"{where}: {problem}, and PURSER_PRODUCTION=1 refuses it" for problem in problems))
     return apps
@@ -230,6 +235,15 @@ def example_secrets(apps: Apps) -> list[str]:
     return [f"app {app!r}: {name} is the example's" for app, name in found]
 
 
+def plain_key_urls(apps: Apps) -> list[str]:
+    """Whose login provider is asked for its keys over plain HTTP: whoever is on the way could be any user."""
+    return [
+        f"app {app.id!r}: client_tokens.jwks_url is not https:// (what is near may be a file: public_key_file)"
+        for app in apps
+        if app.client_tokens and app.client_tokens.jwks_url and not app.client_tokens.jwks_url.startswith("https://")
+    ]
+
+
 def _digest(path: Path | None) -> str | None:
     """SHA-256 of a file. None when there is none that can be read: whoever needs it says so."""
     try:
@@ -255,11 +269,12 @@ def refuse(*sentences: str) -> NoReturn:
 
 def secrets_of(settings_class: type[Piece]) -> list[str]:
     """The names of its settings that are secrets."""
-    return [
-        name
-        for name, field in settings_class.model_fields.items()
-        if SecretStr in {field.annotation, *get_args(field.annotation)}
-    ]
+    return [name for name, field in settings_class.model_fields.items() if _holds_a_secret(field.annotation)]
+
+
+def _holds_a_secret(annotation: Any) -> bool:
+    """SecretStr, one that is checked further (Annotated), or either of these or None."""
+    return annotation is SecretStr or any(map(_holds_a_secret, get_args(annotation)))
 
 
 def _secrets_in_files(names: Iterable[str]) -> dict[str, str]:

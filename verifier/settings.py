@@ -29,6 +29,17 @@ class StoreSettings(Piece):
     store_connect_timeout_s: float = Field(default=3.0, gt=0, le=30)
     store_read_timeout_s: float = Field(default=10.0, gt=0, le=60)
 
+    def unfit_for_production(self) -> list[str]:
+        """What verifyReceipt answers has no signature: over plain HTTP whoever is on the way makes money."""
+        urls = {
+            "PURSER_APPLE_VERIFY_RECEIPT_URL": self.apple_verify_receipt_url,
+            "PURSER_APPLE_VERIFY_RECEIPT_SANDBOX_URL": self.apple_verify_receipt_sandbox_url,
+            "PURSER_APPLE_API_URL": self.apple_api_url,
+            "PURSER_APPLE_API_SANDBOX_URL": self.apple_api_sandbox_url,
+        }
+        plain = [f"{name} is not https://" for name, url in urls.items() if not url.startswith("https://")]
+        return [*super().unfit_for_production(), *plain]
+
 
 class VerifierSettings(WorkerSettings, AppsSettings, TrustSettings, StoreSettings):
     """The verifier's configuration."""

@@ -11,7 +11,7 @@ from notifier.domain.endpoints import endpoint_problems
 from shared.apps import App, Apps
 from shared.catalog import Catalog
 from shared.clock import Clock
-from shared.settings import example_secrets
+from shared.settings import example_secrets, plain_key_urls
 from verifier.apple.keys import SigningKeyInvalid, read_signing_key
 
 WHERE_KEYS_ARE_MADE = "App Store Connect, Users and Access, Integrations, In-App Purchase"
@@ -29,7 +29,7 @@ def check_apps(
     problems = endpoint_problems(apps, production=production, allowed_networks=allowed_networks)
     findings = [*_secrets(apps, production=production)]
     findings += [failed("webhooks", problem, "mend it in the apps file") for problem in problems]
-    findings.append(_client_tokens(apps, clock))
+    findings.append(_client_tokens(apps, clock, production=production))
     if catalog is not None:
         findings += _strangers(apps, catalog)
     for app in apps:
@@ -44,7 +44,9 @@ def _secrets(apps: Apps, *, production: bool) -> Iterator[Finding]:
         yield failed("secrets", f"{problem}, in production", "put your own into the apps file")
 
 
-def _client_tokens(apps: Apps, clock: Clock) -> Finding:
+def _client_tokens(apps: Apps, clock: Clock, *, production: bool) -> Finding:
+    if production and (plain := plain_key_urls(apps)):
+        return failed("client tokens", "; ".join(plain) + ", in production", "mend client_tokens in the apps file")
     try:
         Credentials(apps=apps, clock=clock)
     except (OSError, ValueError) as error:

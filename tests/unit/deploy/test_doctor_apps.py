@@ -95,6 +95,12 @@ def test_a_webhook_over_plain_http_fails_in_production(tmp_path: Path) -> None:
     assert findings(tmp_path, rest=rest, production=True)["webhooks"].outcome == "failed"
 
 
+def test_a_login_providers_keys_over_plain_http_fail_in_production(tmp_path: Path) -> None:
+    rest = '[apps.client_tokens]\nalgorithm = "ES256"\njwks_url = "http://login.example/jwks.json"\n'
+    assert findings(tmp_path, rest=rest)["client tokens"].outcome == "ok"
+    assert findings(tmp_path, rest=rest, production=True)["client tokens"].outcome == "failed"
+
+
 def test_client_tokens_whose_key_file_is_missing_fail(tmp_path: Path) -> None:
     rest = '[apps.client_tokens]\nalgorithm = "ES256"\npublic_key_file = "login.pem"\n'
     assert findings(tmp_path, rest=rest)["client tokens"].outcome == "failed"

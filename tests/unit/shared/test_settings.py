@@ -151,6 +151,23 @@ class TestFiles:
         environment.setenv("PURSER_APPS_FILE", str(tmp_path / "apps.toml"))
         assert example_secrets(checked_apps(read(AppsSettings), production=True)) == []
 
+    def test_a_login_providers_keys_over_plain_http_are_refused_in_production(
+        self, environment: pytest.MonkeyPatch, refused: Refused, tmp_path: Path
+    ) -> None:
+        apps = tmp_path / "apps.toml"
+        environment.setenv("PURSER_APPS_FILE", str(apps))
+        settings = read(AppsSettings)
+        text = (
+            '[[apps]]\nid = "game"\nname = "Game"\n[apps.apple]\nbundle_id = "com.example.game"\n'
+            '[apps.client_tokens]\nalgorithm = "RS256"\njwks_url = "{}://login.example/jwks.json"\n'
+        )
+        apps.write_text(text.format("http"))
+        assert len(list(checked_apps(settings, production=False))) == 1
+        said = refused(lambda: checked_apps(settings, production=True))
+        assert "app 'game': client_tokens.jwks_url is not https://" in said
+        apps.write_text(text.format("https"))
+        assert len(list(checked_apps(settings, production=True))) == 1
+
     @pytest.mark.parametrize("kept", range(4))
     def test_one_of_them_is_enough_to_be_refused(
         self, environment: pytest.MonkeyPatch, refused: Refused, tmp_path: Path, kept: int
