@@ -35,6 +35,9 @@ LEEWAY_S: Final = 10
 """How far the clock of whoever issues client tokens may be off."""
 JWKS_TIMEOUT_S: Final = 3.0
 JWKS_LIFESPAN_S: Final = 300
+JWKS_STALE_S: Final = 3_600
+"""So old may keys become while their provider is away. Whoever signed in before it went is served, for about as long as
+tokens live; a key that it has withdrawn is not asked for, and so not noticed, for as long."""
 JWKS_AWAY_S: Final = 2.0
 """After a failure nobody is asked for so long: a provider that hangs must not hold every thread."""
 JWKS_TURN_S: Final = 0.5
@@ -165,7 +168,7 @@ class _ProviderKeys:
     """The public keys of a login provider (RFC 7517), fetched when they are needed and kept for a while."""
 
     def __init__(self, url: str, clock: Clock) -> None:
-        self._kept = JWKSetCache(JWKS_LIFESPAN_S)
+        self._kept = _KeptKeys(clock)
         self._client = jwt.PyJWKClient(url, timeout=JWKS_TIMEOUT_S)
         self._client.jwk_set_cache = self._kept
         self._clock = clock
@@ -177,16 +180,19 @@ class _ProviderKeys:
         key_id = jwt.get_unverified_header(token).get("kid")
         if not isinstance(key_id, str):
             raise jwt.InvalidTokenError("no kid")
-        kept = self._kept_key(key_id)
-        return self._fetched_key(key_id) if kept is None else kept
+        kept = self._kept.key(key_id, within_s=JWKS_LIFESPAN_S)
+        if kept is not None:
+            return kept
+        stale = self._kept.key(key_id, within_s=JWKS_STALE_S)
+        try:
+            return self._fetched_key(key_id, turn_s=JWKS_TURN_S if stale is None else 0)
+        except KeysUnavailable:
+            if stale is None:
+                raise
+            return stale
 
-    def _kept_key(self, key_id: str) -> Any:
-        """The key if it was fetched lately, whether or not the provider answers now."""
-        kept = self._kept.get()
-        return next((each.key for each in kept or () if each.key_id == key_id and each.public_key_use in _USES), None)
-
-    def _fetched_key(self, key_id: str) -> Any:
-        if self._is_away() or not self._turn.acquire(timeout=JWKS_TURN_S):
+    def _fetched_key(self, key_id: str, *, turn_s: float) -> Any:
+        if self._is_away() or not self._turn.acquire(timeout=turn_s):
             raise KeysUnavailable
         try:
             if self._is_away():  # since a moment ago: whoever had the turn before found out
@@ -201,6 +207,35 @@ class _ProviderKeys:
 
     def _is_away(self) -> bool:
         return self._clock.monotonic() < self._away_until_s
+
+
+class _KeptKeys(JWKSetCache):
+    """The keys that came last, and when."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(JWKS_LIFESPAN_S)
+        self._clock = clock
+        self._came: tuple[jwt.PyJWKSet, float] | None = None
+
+    def put(self, jwk_set: jwt.PyJWKSet | dict[str, Any] | None) -> None:
+        """Raises jwt.PyJWKSetError."""
+        super().put(jwk_set)
+        parsed = super().get()
+        self._came = None if parsed is None else (parsed, self._clock.monotonic())
+
+    def get(self) -> jwt.PyJWKSet | None:
+        return self._within(JWKS_LIFESPAN_S)
+
+    def key(self, key_id: str, *, within_s: float) -> Any:
+        """The key, if it came within so many seconds, whether or not the provider answers now."""
+        keys = self._within(within_s)
+        return next((each.key for each in keys or () if each.key_id == key_id and each.public_key_use in _USES), None)
+
+    def _within(self, age_s: float) -> jwt.PyJWKSet | None:
+        if self._came is None:
+            return None
+        keys, at_s = self._came
+        return keys if self._clock.monotonic() - at_s < age_s else None
 
 
 def _public_key(algorithm: str, path: Path) -> RSAPublicKey | EllipticCurvePublicKey:

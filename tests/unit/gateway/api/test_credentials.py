@@ -22,6 +22,7 @@ from gateway.api.credentials import (
     CACHE_TTL_S,
     JWKS_AWAY_S,
     JWKS_LIFESPAN_S,
+    JWKS_STALE_S,
     LEEWAY_S,
     CredentialRejected,
     Credentials,
@@ -324,6 +325,12 @@ def provided(kid: str | None = "one", key: rsa.RSAPrivateKey = RSA_KEY, user: st
     return bearer(token(key, "RS256", headers={} if kid is None else {"kid": kid}, sub=user))
 
 
+def living(clock: ManualClock, **changes: Any) -> str:
+    """One that is issued now."""
+    user, kid, key = changes.get("user", "alice"), changes.get("kid", "one"), changes.get("key", RSA_KEY)
+    return bearer(token(key, "RS256", headers={"kid": kid}, sub=user, exp=int(clock.now().timestamp()) + 600))
+
+
 def test_a_providers_keys_are_fetched_once(by_provider: Credentials, provider: Provider) -> None:
     callers = [by_provider.authenticate(provided(user=user)) for user in ("alice", "bob", "carol")]
     assert [caller.user_id for caller in callers if isinstance(caller, Client)] == ["alice", "bob", "carol"]
@@ -401,6 +408,62 @@ def test_whoever_waited_for_a_provider_that_is_away_does_not_ask_again(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, ("alice", "bob", "carol", "dave")))
     assert provider.asked == 1
+
+
+def test_who_is_known_is_served_while_the_provider_is_away_for_an_hour_and_no_longer(
+    by_provider: Credentials, provider: Provider, clock: ManualClock
+) -> None:
+    by_provider.authenticate(provided())
+    provider.answer = lambda _: (500, b"")
+    clock.advance(JWKS_STALE_S - 1)
+    for user in ("alice", "bob", "carol"):
+        assert by_provider.authenticate(living(clock, user=user)).app.id == "game"
+    assert provider.asked == 2, "sparingly, though each is served"
+    with pytest.raises(KeysUnavailable):
+        by_provider.authenticate(living(clock, kid="unknown"))
+    with pytest.raises(CredentialRejected):
+        by_provider.authenticate(living(clock, key=rsa.generate_private_key(public_exponent=65537, key_size=2048)))
+    clock.advance(1)
+    with pytest.raises(KeysUnavailable):
+        by_provider.authenticate(living(clock, user="dave"))
+    provider.answer = lambda running: (200, running.jwks())
+    clock.advance(JWKS_AWAY_S)
+    assert by_provider.authenticate(living(clock, user="dave")).app.id == "game"
+
+
+def test_a_key_that_the_provider_has_withdrawn_is_not_used_once_it_says_so(
+    by_provider: Credentials, provider: Provider, clock: ManualClock
+) -> None:
+    by_provider.authenticate(provided())
+    provider.answer = lambda running: (200, running.jwks().replace(b'"one"', b'"two"'))
+    clock.advance(JWKS_LIFESPAN_S)
+    for user in ("alice", "bob"):
+        with pytest.raises(CredentialRejected):
+            by_provider.authenticate(living(clock, user=user))
+
+
+def test_a_provider_that_hangs_holds_nobody_who_is_known(
+    by_provider: Credentials, provider: Provider, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.api.credentials.JWKS_TURN_S", 60.0)
+    by_provider.authenticate(provided())
+    clock.advance(JWKS_LIFESPAN_S)
+    others_are_done = threading.Event()
+
+    def hang(running: Provider) -> tuple[int, bytes]:
+        assert others_are_done.wait(10)
+        return 200, running.jwks()
+
+    provider.answer = hang
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(by_provider.authenticate, living(clock))
+        wait_until(lambda: provider.asked == 2, what="the provider being asked")
+        for user in ("bob", "carol"):
+            assert by_provider.authenticate(living(clock, user=user)).app.id == "game"
+        assert not first.done()
+        others_are_done.set()
+        assert first.result().app.id == "game"
+    assert provider.asked == 2
 
 
 def test_a_token_is_believed_without_its_key_for_a_minute_at_most() -> None:
