@@ -1,17 +1,33 @@
-"""Brings a database up to date: the roles, then each schema's own migrations, the journal first."""
+"""Brings a database up to date: the roles, then each schema's own migrations, the journal first.
+
+It does so beside processes that run. Whoever wants a table for itself alone waits for all who use it, and everybody
+else waits behind it: a backup under way would hold up every purchase. So it waits for a moment, lets the others by, and
+tries again.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = 0x9042_5E12  # any number of ours: two migrations of one database take turns
+LOCK_TIMEOUT_MS: Final = 1_000
+"""So long others wait behind it."""
+PATIENCE_S: Final = 3_600
+"""A backup of a large database takes so long."""
+PAUSE_S: Final = (1.0, 3.0)
+LOCK_NOT_AVAILABLE: Final = "55P03"  # PostgreSQL documentation, appendix A
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +47,16 @@ SCHEMAS = {
 }
 
 
-def migrate(database_url: str) -> list[Migrated]:
+def migrate(
+    database_url: str,
+    *,
+    patience_s: float = PATIENCE_S,
+    on_held_up: Callable[[str], None] = lambda schema: None,  # noqa: ARG005 - nobody wants to hear of it
+) -> list[Migrated]:
     """Migrates the database at `postgresql://…`, as a login that may create schemas (and, at first, roles).
 
-    Raises sqlalchemy.exc.SQLAlchemyError when the database cannot be reached or refuses.
+    `on_held_up` hears, each time, of which schema others use what is to be changed; they may for `patience_s`.
+    Raises sqlalchemy.exc.SQLAlchemyError when the database cannot be reached or refuses, and when they used it longer.
     """
     engine = create_engine(
         database_url.replace("postgresql://", "postgresql+psycopg2://", 1), connect_args={"connect_timeout": 5}
@@ -43,16 +65,45 @@ def migrate(database_url: str) -> list[Migrated]:
         with engine.connect() as connection:
             connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": LOCK})
             connection.execute(text((ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")))
+            connection.execute(text(f"set lock_timeout = {LOCK_TIMEOUT_MS}"))
             connection.commit()
-            return [_migrate_schema(connection, schema, folder) for schema, folder in SCHEMAS.items()]
+            patient = _patient(patience_s, on_held_up)
+            return [_migrate_schema(connection, schema, folder, patient) for schema, folder in SCHEMAS.items()]
     finally:
         engine.dispose()
 
 
-def _migrate_schema(connection: Connection, schema: str, folder: Path) -> Migrated:
+def _patient(patience_s: float, on_held_up: Callable[[str], None]) -> Retrying:
+    """Calls with a schema again as long as it is held up."""
+    return Retrying(
+        retry=retry_if_exception(_is_held_up),
+        stop=stop_after_delay(patience_s),
+        wait=wait_random(*PAUSE_S),
+        before_sleep=lambda state: on_held_up(state.args[1]),
+        sleep=_sleep,
+        reraise=True,
+    )
+
+
+def _is_held_up(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE
+
+
+def _sleep(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _migrate_schema(connection: Connection, schema: str, folder: Path, patient: Retrying) -> Migrated:
     connection.execute(text(f"create schema if not exists {schema}"))
     connection.commit()
     before = _revision(connection, schema)
+    patient(_upgrade, connection, schema, folder)
+    return Migrated(schema=schema, before=before, after=_revision(connection, schema))
+
+
+def _upgrade(connection: Connection, schema: str, folder: Path) -> None:
+    """Each revision is a transaction: what was done before one was held up stays."""
+    connection.rollback()
     config = Config()
     config.set_main_option("script_location", str(ROOT / "deploy" / "migrations"))
     config.set_main_option("version_locations", str(folder))
@@ -60,7 +111,6 @@ def _migrate_schema(connection: Connection, schema: str, folder: Path) -> Migrat
     config.attributes.update(schema=schema, connection=connection)
     command.upgrade(config, "head")
     connection.commit()
-    return Migrated(schema=schema, before=before, after=_revision(connection, schema))
 
 
 def _revision(connection: Connection, schema: str) -> str | None:

@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
 
     url = recalled_database_url(read(StackSettings))
     try:
-        done = migrate(url)
+        done = migrate(url, on_held_up=_tell)
     except SQLAlchemyError as error:
         reason = str(error).partition("\n")[0]
         raise StackUnavailable(f"PURSER_DATABASE_URL: the database cannot be migrated: {reason}") from error
@@ -33,3 +33,9 @@ def command(as_json: bool) -> None:
     for schema in done:
         change = "up to date" if schema.before == schema.after else f"{schema.before or 'nothing'} -> {schema.after}"
         click.echo(f"{schema.schema:<10} {change}")
+
+
+def _tell(schema: str) -> None:
+    click.echo(
+        f"{schema}: others use what is to be changed (a backup?); they go first, then it is tried again", err=True
+    )

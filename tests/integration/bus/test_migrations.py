@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Semaphore
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from deploy.migrate import SCHEMAS, migrate
 from shared.bus import journal
@@ -44,6 +47,37 @@ class TestMigrating:
             runs = [done.result(60) for done in [pool.submit(migrate, url) for _ in range(2)]]
         before = sorted(str(run[0].before) for run in runs)
         assert before == ["None", "journal_0005"]
+
+    def test_one_that_waits_for_a_long_reader_lets_the_others_by(
+        self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = servers.migrated_database()
+        next_release(tmp_path / "journal", SCHEMAS["journal"])
+        monkeypatch.setitem(SCHEMAS, "journal", tmp_path / "journal")
+        monkeypatch.setattr("deploy.migrate.PAUSE_S", (0.0, 0.1))
+        held_up = Semaphore(0)
+        with bus_in(url) as bus, bus.engine.connect() as backup, ThreadPoolExecutor(1) as pool:
+            backup.exec_driver_sql("select count(*) from journal.event")
+            migrating = pool.submit(migrate, url, on_held_up=lambda _: held_up.release())
+            for _ in range(2):
+                assert held_up.acquire(timeout=30)
+                bus.tokens(1)
+            assert not migrating.done()
+            backup.rollback()
+            journal_migrated, *_ = migrating.result(timeout=30)
+        assert (journal_migrated.before, journal_migrated.after) == ("journal_0005", "journal_next")
+
+    def test_one_that_is_held_up_for_too_long_says_so_and_has_changed_nothing(
+        self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = servers.migrated_database()
+        next_release(tmp_path / "journal", SCHEMAS["journal"])
+        monkeypatch.setitem(SCHEMAS, "journal", tmp_path / "journal")
+        with bus_in(url) as bus, bus.engine.connect() as backup:
+            backup.exec_driver_sql("select count(*) from journal.event")
+            with pytest.raises(OperationalError, match="lock timeout"):
+                migrate(url, patience_s=0)
+            assert bus.execute("select version_num from journal.schema_version") == [("journal_0005",)]
 
     def test_nothing_is_left_in_the_public_schema(self, bus: Bus) -> None:
         assert bus.execute("select from pg_tables where schemaname = 'public'") == []
@@ -226,6 +260,17 @@ class TestRights:
         yield made
         for engine in engines:
             engine.dispose()
+
+
+def next_release(folder: Path, migrations: Path) -> None:
+    """These migrations, and one more, which wants the journal for itself."""
+    shutil.copytree(migrations, folder)
+    (folder / "next.py").write_text(
+        "from alembic import op\n"
+        "revision, down_revision, branch_labels, depends_on = 'journal_next', 'journal_0005', None, None\n"
+        "def upgrade() -> None:\n"
+        "    op.execute('alter table journal.event add column note text')\n"
+    )
 
 
 def partitions(bus: Bus) -> set[str]:
