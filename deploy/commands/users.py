@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from deploy.desk import OPERATOR, app_option, chosen_app, database, database_engine, json_option, show
+from deploy.errors import StackInvalid
 from deploy.settings import StackSettings
 from shared.clock import SystemClock, rfc3339
 from shared.ids import AppId, UserId, is_pseudonym, system_ids
@@ -64,10 +65,11 @@ def export(user_id: str, proofs: bool, app_id: str | None) -> None:
     """Everything about the user, production and sandbox, as one JSON document on the standard output."""
     from deploy.users.exporting import export_user
 
-    app = _app(app_id)
+    user = UserId(user_id)
+    app = _app(app_id, user)
     exported_at = rfc3339(SystemClock().now())
     with database_engine(timeout_s=TIMEOUT_S) as engine, engine.begin() as connection:
-        for piece in export_user(connection, app=app, user_id=UserId(user_id), exported_at=exported_at, proofs=proofs):
+        for piece in export_user(connection, app=app, user_id=user, exported_at=exported_at, proofs=proofs):
             click.echo(piece, nl=False)
 
 
@@ -85,9 +87,10 @@ def erase(user_id: str, dry_run: bool, yes: bool, actor: str, app_id: str | None
     """
     from deploy.users.erasing import erase_user
 
-    app, user = _app(app_id), UserId(user_id)
+    user = UserId(user_id)
     if is_pseudonym(user):
         raise click.ClickException(f"{user} is the pseudonym of somebody who was erased")
+    app = _app(app_id, user)
     rows = _held(app, user)
     if dry_run or not rows:
         _show_rows(rows, as_json=as_json, empty=f"nothing is held about {user}")
@@ -123,8 +126,14 @@ def erasures(limit: int, app_id: str | None, as_json: bool) -> None:
     show(rows, ERASURE_COLUMNS, as_json=as_json, empty="nobody was erased")
 
 
-def _app(app_id: str | None) -> AppId:
-    return chosen_app(read(StackSettings), app_id).id
+def _app(app_id: str | None, user_id: UserId) -> AppId:
+    """The app that is meant: also one that has left the apps file, if something is held about the user there."""
+    try:
+        return chosen_app(read(StackSettings), app_id).id
+    except StackInvalid:
+        if app_id is None or not _held(AppId(app_id), user_id):
+            raise
+        return AppId(app_id)
 
 
 def _held(app: AppId, user_id: UserId) -> Mapping[str, int]:

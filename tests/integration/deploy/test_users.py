@@ -690,6 +690,22 @@ class TestCommand:
         pseudonym = json.loads(purser("erase", ALICE, "--yes", "--json"))["pseudonym"]
         assert "is the pseudonym of somebody who was erased" in purser("erase", pseudonym, "--yes", code=1)
 
+    def test_users_of_an_app_that_has_left_the_apps_file_are_exported_and_erased_likewise(
+        self,
+        house: House,
+        alice: Life,
+        purser: Callable[..., str],
+        apps_file: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        (tmp_path / "apps.toml").write_text(apps_file.read_text().replace('id = "game"', 'id = "other"'))
+        monkeypatch.setenv("PURSER_APPS_FILE", str(tmp_path / "apps.toml"))
+        assert "there is no app 'gmae'" in purser("erase", ALICE, "--app", "gmae", "--yes", code=1)
+        assert "there is no app 'game'" in purser("erase", NOBODY, "--app", "game", "--yes", code=1)
+        assert json.loads(purser("export", ALICE, "--app", "game"))["timelines"]
+        assert json.loads(purser("erase", ALICE, "--app", "game", "--yes", "--json"))["pseudonym"]
+
     def test_an_export_is_a_document(self, house: House, alice: Life, purser: Callable[..., str]) -> None:
         assert json.loads(purser("export", ALICE, "--app", "game"))["app"] == "game"
 
