@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from deploy.doctor.connections import connected
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
 from deploy.doctor.journal import OVERDUE_S
 from shared.clock import rfc3339
-
-# As the processes call themselves: `application_name` of their connections.
-_CONNECTED = """
-select count(*) from pg_stat_activity
- where application_name = 'ledger-scheduler' and datname = current_database()
-"""
 
 _OVERDUE = """
 select count(*), coalesce(max(extract(epoch from clock_timestamp() - expires_at)), 0)::int
@@ -28,7 +23,7 @@ _NEWEST = "select problems, finished_at from ledger.audit where finished_at is n
 def scheduler(connection: Connection) -> Finding:
     """A scheduler is connected for as long as it lives, and ends within a second or two what is due to end."""
     name = "ledger-scheduler"
-    if not connection.exec_driver_sql(_CONNECTED).scalar_one():
+    if not connected(connection, name):
         found = "none is connected to the database: no hold, subscription or entitlement ends, nothing is audited"
         return failed(name, found, "purser run ledger-scheduler")
     overdue, oldest_s = connection.exec_driver_sql(_OVERDUE, {"overdue_s": OVERDUE_S}).one()

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from deploy.doctor.connections import connected
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
 from deploy.told import told
 from shared.clock import rfc3339
@@ -30,11 +31,7 @@ select count(*) filter (where late_s > %(overdue_s)s), coalesce(max(late_s), 0):
 
 def courier(connection: Connection) -> Finding:
     """A courier listens on a connection of that name for as long as it lives."""
-    connected = connection.exec_driver_sql(
-        "select count(distinct client_addr::text || client_port::text) from pg_stat_activity"
-        " where application_name = 'courier' and datname = current_database()"
-    ).scalar_one()
-    if not connected:
+    if not connected(connection, "courier"):
         return failed("courier", "none is connected to the database: nothing is handed over", "purser run courier")
     return ok("courier", "connected to the database")
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from deploy.doctor.connections import connected
 from deploy.doctor.findings import Finding, failed, ok, unchecked, warning
 from notifier.desk import endpoints_of
 from notifier.domain.desk import EndpointView
@@ -20,11 +21,6 @@ NAME = "webhook deliveries"
 FAILING = timedelta(hours=1)
 """A receiver that is deployed anew, or restarted, fails for a while."""
 
-# As the process calls itself: `application_name` of its connections.
-_CONNECTED = """
-select count(*) from pg_stat_activity where application_name = 'webhooks' and datname = current_database()
-"""
-
 
 def check_telling(apps: Apps, *, database_url: str, clock: Clock) -> list[Finding]:
     """Whether a process tells, and a finding for each endpoint that does not take what it is told, if there is one."""
@@ -33,14 +29,14 @@ def check_telling(apps: Apps, *, database_url: str, clock: Clock) -> list[Findin
             database_url, role=None, pool_size=1, application_name="doctor", timeout_s=INTERACTIVE_TIMEOUT_S
         )
         try:
-            connected, endpoints = transact(engine, lambda connection: _look(connection, apps))
+            is_told, endpoints = transact(engine, lambda connection: _look(connection, apps))
         finally:
             engine.dispose()
     except (DatabaseUnavailable, DBAPIError, ValueError):
         return [unchecked(NAME, "the database does not say")]
     if not any(endpoints.values()):
         return [unchecked(NAME, "no app has webhooks")]
-    if not connected:
+    if not is_told:
         return [failed(NAME, "no `webhooks` is connected to the database: nobody is told", "purser run webhooks")]
     return read_endpoints(endpoints, now=clock.now())
 
@@ -57,8 +53,8 @@ def read_endpoints(endpoints: Mapping[AppId, Sequence[EndpointView]], *, now: da
 
 
 def _look(connection: Connection, apps: Apps) -> tuple[bool, dict[AppId, list[EndpointView]]]:
-    connected = bool(connection.exec_driver_sql(_CONNECTED).scalar_one())
-    return connected, {app.id: endpoints_of(connection, apps, app.id) for app in apps}
+    """Whether somebody tells, and by app what its endpoints are told."""
+    return connected(connection, "webhooks"), {app.id: endpoints_of(connection, apps, app.id) for app in apps}
 
 
 def _troubles(view: EndpointView, *, now: datetime) -> Iterator[tuple[str, str]]:

@@ -12,10 +12,15 @@ import psycopg2
 import pytest
 import requests
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
+from sqlalchemy import Connection as SqlConnection
 
+from deploy.doctor.books import scheduler
+from deploy.doctor.database import Look
+from deploy.doctor.journal import courier
 from deploy.ports import free_port
 from deploy.processes import PROCESSES
 from deploy.settings import StackSettings
+from shared.database import connect_engine
 from shared.ids import system_ids
 from tests.support.gateway import EXAMPLES, SERVICE_TOKEN
 from tests.support.processes import killed_in_the_end
@@ -355,6 +360,38 @@ def test_a_services_login_is_its_role_and_nothing_else_even_after_reset_role(log
             query(connection, "reset role")
             for table in ("journal.event", "journal.delivery", "ledger.wallet", "verifier.origin", "notifier.endpoint"):
                 assert attempt(connection, f"table {table}") == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("process", "role", "look"),
+    [("courier", "purser_courier", courier), ("ledger-scheduler", "purser_ledger", scheduler)],
+)
+def test_the_doctor_sees_a_process_whose_login_it_may_not_look_into(
+    owner: Connection, logins: Mapping[str, str], process: str, role: str, look: Look
+) -> None:
+    """Nor may an owner that is no superuser: logins.sql makes it a member of the roles, not of their logins."""
+    query(owner, "drop role if exists doctors_login")
+    query(owner, f"create role doctors_login login password '{PASSWORD}'")
+    query(owner, "grant purser_ledger, purser_courier to doctors_login")
+    asking = logins[role].replace(f"{role}_login", "doctors_login")
+    try:
+        with opened(logins[role], role=role, name=process), opened(asking, role=None, name="doctor") as doctors:
+            sql = "select client_addr from pg_stat_activity where application_name = %(name)s"
+            assert doctors.exec_driver_sql(sql, {"name": process}).scalar_one() is None
+            assert look(doctors).outcome == "ok"
+    finally:
+        query(owner, "drop role doctors_login")
+
+
+@contextmanager
+def opened(url: str, *, role: str | None, name: str) -> Iterator[SqlConnection]:
+    """A connection as a process has it."""
+    engine = connect_engine(url, role=role, pool_size=1, application_name=name)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 RUN_AS: Mapping[str, str] = {
