@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from deploy.doctor.books import audited, scheduler
 from deploy.doctor.findings import Finding, failed, ok, unchecked
-from deploy.doctor.journal import courier, deliveries, notifications
+from deploy.doctor.journal import courier, deliveries, notifications, parked
 from deploy.migrate import ROOT, SCHEMAS
 from shared.database import INTERACTIVE_TIMEOUT_S, DatabaseUnavailable, connect_engine, transact
 
@@ -109,6 +109,7 @@ _LOOKS: Sequence[tuple[str, Look]] = (
     ("roles", _roles),
     ("courier", courier),
     ("deliveries", deliveries),
+    ("parked", parked),
     ("notifications", notifications),
     ("ledger-scheduler", scheduler),
     ("books", audited),

@@ -18,14 +18,16 @@ REASONS_SHOWN = 3
 REASON_LENGTH_MAX = 80
 
 # What is stuck is due at infinity, which nothing can be subtracted from.
-_DELIVERIES = """
+_OVERDUE = """
 with delivery as (
-    select state,
-           case when state in ('waiting', 'handed') then extract(epoch from clock_timestamp() - due_at) end as late_s
+    select case when state in ('waiting', 'handed') then extract(epoch from clock_timestamp() - due_at) end as late_s
       from journal.delivery)
-select count(*) filter (where late_s > %(overdue_s)s), coalesce(max(late_s), 0)::int,
-       count(*) filter (where state in ('parked', 'dead'))
-  from delivery
+select count(*) filter (where late_s > %(overdue_s)s), coalesce(max(late_s), 0)::int from delivery
+"""
+
+_REASONS = """
+select consumer, left(coalesce(error, 'no reason'), %(length)s), count(*), sum(count(*)) over () from journal.delivery
+ where state in ('parked', 'dead') group by 1, 2 order by 3 desc, 1, 2 limit %(limit)s
 """
 
 
@@ -37,34 +39,27 @@ def courier(connection: Connection) -> Finding:
 
 
 def deliveries(connection: Connection) -> Finding:
-    """What is overdue, and what only an operator moves."""
-    overdue, oldest_s, stuck = connection.exec_driver_sql(
-        _DELIVERIES,
-        {"overdue_s": OVERDUE_S},
-    ).one()
-    if stuck:
-        return warning(
-            "deliveries",
-            f"{stuck} parked or dead: {_reasons(connection)}",
-            "purser parked list; mend; purser parked retry",
-        )
+    """What should have been handed over, or handled, and was not."""
+    overdue, oldest_s = connection.exec_driver_sql(_OVERDUE, {"overdue_s": OVERDUE_S}).one()
     if overdue:
         return warning(
             "deliveries",
             f"{overdue} overdue, the oldest by {oldest_s} s",
             "a backlog, or the courier or a worker stands still: look at Flower",
         )
-    return ok("deliveries", "none overdue, none parked or dead")
+    return ok("deliveries", "none overdue")
 
 
-def _reasons(connection: Connection) -> str:
-    """The commonest reasons, each with its consumer and how often."""
-    rows: Sequence[Any] = connection.exec_driver_sql(
-        "select consumer, left(coalesce(error, 'no reason'), %(length)s) as reason, count(*) from journal.delivery"
-        " where state in ('parked', 'dead') group by 1, 2 order by 3 desc, 1, 2 limit %(limit)s",
-        {"length": REASON_LENGTH_MAX, "limit": REASONS_SHOWN},
-    ).all()
-    return "; ".join(f"{consumer}, {count}: {reason}" for consumer, reason, count in rows)
+def parked(connection: Connection) -> Finding:
+    """What only an operator moves: how much, and the commonest reasons, each with its consumer and how often. A look of
+    its own: one parked event says nothing of whether all the others stand still."""
+    parameters = {"length": REASON_LENGTH_MAX, "limit": REASONS_SHOWN}
+    rows: Sequence[Any] = connection.exec_driver_sql(_REASONS, parameters).all()
+    if not rows:
+        return ok("parked", "nothing parked or dead")
+    reasons = "; ".join(f"{consumer}, {count}: {reason}" for consumer, reason, count, _ in rows)
+    found = f"{rows[0][-1]} parked or dead: {reasons}"
+    return warning("parked", found, "purser parked list; mend; purser parked retry")
 
 
 def notifications(connection: Connection) -> Finding:

@@ -69,6 +69,7 @@ def test_a_migrated_database_without_processes_is_well_but_for_those_that_it_see
         "roles": "ok",
         "courier": "failed",
         "deliveries": "ok",
+        "parked": "ok",
         "notifications": "unchecked",
         "ledger-scheduler": "failed",
         "books": "unchecked",
@@ -162,9 +163,19 @@ def test_what_is_overdue_warns_and_what_is_parked_warns_with_its_reasons(bus: Bu
     assert overdue.found.startswith("3 overdue, the oldest by 12")
     bus.set(tokens[:2], "state = 'parked', due_at = 'infinity', error = 'verifyReceipt 21004'")
     bus.set(tokens[2:], "state = 'dead', due_at = 'infinity', error = 'no more tries'")
-    stuck = by_check(check_database(database))["deliveries"]
-    assert stuck.outcome == "warning"
-    assert stuck.found == "3 parked or dead: verifier, 2: verifyReceipt 21004; verifier, 1: no more tries"
+    found = by_check(check_database(database))
+    assert found["deliveries"].outcome == "ok"
+    assert found["parked"].outcome == "warning"
+    assert found["parked"].found == "3 parked or dead: verifier, 2: verifyReceipt 21004; verifier, 1: no more tries"
+
+
+def test_what_is_parked_does_not_hide_that_the_rest_stands_still(bus: Bus, database: str) -> None:
+    stuck, late = bus.tokens(2)
+    bus.set([stuck], "state = 'parked', due_at = 'infinity', error = 'verifyReceipt 21004'")
+    bus.set([late], "due_at = clock_timestamp() - interval '2 minutes'")
+    found = by_check(check_database(database))
+    assert found["parked"].found == "1 parked or dead: verifier, 1: verifyReceipt 21004"
+    assert (found["deliveries"].outcome, found["deliveries"].found[:9]) == ("warning", "1 overdue")
 
 
 @pytest.mark.parametrize(
