@@ -74,40 +74,39 @@ def chosen_apps(settings: StackSettings, app_id: str | None) -> list[App]:
 
 
 @contextmanager
-def database() -> Iterator[Callable[[Callable[[Connection], T]], T]]:
+def database(*, less: str | None = None) -> Iterator[Callable[[Callable[[Connection], T]], T]]:
     """Runs functions in transactions of their own on the configured or embedded database, as its owner.
 
-    Raises StackUnavailable when it cannot be reached.
+    `less`: which option asks for less, for who hears that it was too much. Raises StackUnavailable when the database
+    cannot be reached, or does not answer in time.
     """
     from shared.database import transact
 
-    with database_engine() as engine:
+    with database_engine(less=less) as engine:
         yield lambda work: transact(engine, work)
 
 
 @contextmanager
-def database_engine(*, connections: int = 1, timeout_s: int | None = None) -> Iterator[Engine]:
+def database_engine(*, connections: int = 1, timeout_s: int | None = None, less: str | None = None) -> Iterator[Engine]:
     """The same database, for who needs more than one connection to it, or statements that take longer than those of the
     services (`timeout_s`). Raises StackUnavailable, likewise."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from shared.database import STATEMENT_TIMEOUT_S, DatabaseUnavailable, connect_engine, is_unavailable
+    from shared.database import STATEMENT_TIMEOUT_S, DatabaseUnavailable, connect_engine, is_busy, is_unavailable
 
     url = recalled_database_url(read(StackSettings))
-    engine = connect_engine(
-        url,
-        role=None,
-        pool_size=connections,
-        application_name="purser",
-        timeout_s=timeout_s or STATEMENT_TIMEOUT_S,
-    )
+    limit_s = timeout_s or STATEMENT_TIMEOUT_S
+    engine = connect_engine(url, role=None, pool_size=connections, application_name="purser", timeout_s=limit_s)
     try:
         with _quiet_logs():
             yield engine
     except (DatabaseUnavailable, SQLAlchemyError) as error:
-        if not is_unavailable(error):
-            raise
-        raise StackUnavailable("PURSER_DATABASE_URL: the database cannot be reached") from error
+        if is_unavailable(error):
+            raise StackUnavailable("PURSER_DATABASE_URL: the database cannot be reached") from error
+        if is_busy(error):
+            helps = "try again when it is less busy" if less is None else f"{less} asks it for less"
+            raise StackUnavailable(f"the database did not answer within {limit_s} s: {helps}") from error
+        raise
     finally:
         engine.dispose()
 

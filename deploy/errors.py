@@ -29,7 +29,7 @@ class PortUnavailable(DeployError):
 
 
 class StackUnavailable(DeployError):
-    """Another `purser up` uses the data directory, or an address that is needed does not answer."""
+    """Another `purser up` uses the data directory, or an address that is needed does not answer, or not in time."""
 
 
 class ProcessUnavailable(DeployError):

@@ -17,7 +17,7 @@ def command(notification_type: str | None, app: str | None, limit: int, days: in
     """What the App Store told us, newest first, and what became of it: acted on, recorded, unknown, waiting, parked."""
     from deploy.told import told
 
-    with database() as run:
+    with database(less="a smaller --days") as run:
         rows = run(
             lambda connection: told(connection, limit=limit, app=app, notification_type=notification_type, days=days)
         )
