@@ -79,6 +79,12 @@ def told_once(metric: str, matching: str = "", *, by: str) -> str:
     return f"max{_by(by)} ({metric}{{{matching}}})" if matching else f"max{_by(by)} ({metric})"
 
 
+def grown(metric: str, matching: str, *, by: str, within: str) -> str:
+    """How much more there is of it than there was, whoever of them told so then: one that is new knows no before."""
+    before = f"min by ({by}) (min_over_time({metric}{{{matching}}}[{within}]))"
+    return f"{told_once(metric, matching, by=by)} - {before}"
+
+
 def events(states: str) -> str:
     """How many deliveries of events are in one of these states."""
     each = told_once("purser_deliveries", f'state=~"{states}"', by="consumer, state")
@@ -323,7 +329,7 @@ STORE = Row(
             "What the reconciler brought in, per hour: notifications of the store that had not come here.",
             (
                 Query(
-                    f"max by (app, environment, road) (increase(purser_reconciliation_missed_total{{{HERE}}}[1h]))",
+                    grown("purser_reconciliation_missed_total", HERE, by="app, environment, road", within="1h"),
                     "{{app}}, {{environment}}, {{road}}",
                 ),
             ),
