@@ -5,7 +5,7 @@ what never came.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -14,7 +14,7 @@ from requests import Session
 from sqlalchemy import Engine
 
 from shared import tracing
-from shared.apps import Apps
+from shared.apps import App, Apps
 from shared.bus.consumer import OneByOne
 from shared.bus.heartbeat import Heartbeat
 from shared.bus.routes import VERIFIER, VERIFIER_LOOKUPS, VERIFIER_STORE, ConsumerName
@@ -41,7 +41,7 @@ from verifier.apple.receipts import VerifyReceiptClient
 from verifier.apple.server_api import ServerApi
 from verifier.apple.transport import Transport, store_session
 from verifier.domain.reconciliation import Reconciliation, Road
-from verifier.handlers.reconciling import Reconciler
+from verifier.handlers.reconciling import Reconciler, askable, wanted
 from verifier.schedule import SUBSCRIPTIONS_EVERY_S, breathing, reconciling
 from verifier.settings import ReconcilerSettings, StoreSettings, VerifierSettings
 from verifier.store import PostgresReconciliations, PostgresRecords, Run, reconciles_alone
@@ -149,19 +149,27 @@ def run_reconciler() -> None:
     apps = checked_apps(settings, production=settings.production)
     signatures = jws_verifier(settings, production=settings.production)
     with reconciler_on(engine, apps=apps, settings=settings, signatures=signatures, clock=SystemClock()) as reconciler:
-        looked = ReadAtScrape(partial(reconciliations_watched, engine), up=DATABASE_UP, clock=SystemClock())
-        serve_metrics(settings, looked)
+        read_looked = partial(reconciliations_watched, settings, engine=engine, apps=apps)
+        serve_metrics(settings, ReadAtScrape(read_looked, up=DATABASE_UP, clock=SystemClock()))
         jobs = reconciling_jobs(settings, engine=engine, apps=apps, reconciler=reconciler)
         run_until_told(Schedule(jobs, heartbeat=Heartbeat(settings.heartbeat_file)))
 
 
-def reconciliations_watched(engine: Engine) -> list[Family]:
-    """What was missed, and when it was last looked, as it is told at the scrape. Raises DatabaseUnavailable."""
+def reconciliations_watched(settings: ReconcilerSettings, *, engine: Engine, apps: Apps) -> list[Family]:
+    """What was missed, and when it was last looked, as it is told at the scrape. Raises DatabaseUnavailable.
+
+    Where only `purser reconcile` asks, nobody is to have looked lately, and so nothing is told of when that was.
+    """
     known = {
-        (each.key.app, each.key.environment, each.key.road): each for each in reconciliations(partial(transact, engine))
+        (each.key.app, each.key.environment, each.key.road): each
+        for each in reconciliations(partial(transact, engine), apps)
     }
     missed = {labels: each.missed for labels, each in known.items()}
-    looked = {labels: each.checked_at.timestamp() for labels, each in known.items() if each.checked_at is not None}
+    looked = {
+        labels: each.checked_at.timestamp()
+        for labels, each in known.items()
+        if each.checked_at is not None and settings.reconcile_interval_s
+    }
     return [
         family("purser_reconciliation_missed_total", missed),
         family("purser_reconciliation_looked_timestamp_seconds", looked),
@@ -172,7 +180,7 @@ def reconciling_jobs(settings: ReconcilerSettings, *, engine: Engine, apps: Apps
     """What is asked, and how often; of apps that have a key for it."""
     select_one = partial(transact, engine, lambda connection: connection.exec_driver_sql("select 1").scalar_one())
     jobs = [breathing(select_one)]
-    asking = [app for app in apps if app.apple.api_key is not None]
+    asking = askable(apps)
     if settings.reconcile_interval_s and asking:
         every: dict[Road, float] = {
             "notifications": settings.reconcile_interval_s,
@@ -217,9 +225,12 @@ def reconciler_on(
             waker.close()
 
 
-def reconciliations(run: Run) -> Sequence[Reconciliation]:
-    """How far each has come. Raises DatabaseUnavailable."""
-    return PostgresReconciliations(run, ids=system_ids(), appended=lambda: None).all()
+def reconciliations(run: Run, apps: Iterable[App]) -> Sequence[Reconciliation]:
+    """How far each that is wanted of these apps has come, those included that were never begun; of others that are on
+    record nothing. Raises DatabaseUnavailable.
+    """
+    known = {each.key: each for each in PostgresReconciliations(run, ids=system_ids(), appended=lambda: None).all()}
+    return [known.get(key, Reconciliation(key)) for key in wanted(apps)]
 
 
 # ---- what these are made of --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from deploy.desk import database, database_engine, json_option, read_since, show
+from deploy.desk import chosen_apps, database, database_engine, json_option, read_since, show
 from deploy.errors import StackInvalid
 from shared.clock import SystemClock
 
@@ -113,7 +113,7 @@ def _reconcile(app_id: str | None, environment: Environment | None, since: datet
     )
     with database_engine(connections=CONNECTIONS) as engine, asking(engine) as reconciler:
         runs = _run_all(reconciler, asked, environment, since)
-        return list(_rows(runs, reconciliations(partial(transact, engine))))
+        return list(_rows(runs, reconciliations(partial(transact, engine), apps)))
 
 
 def _run_all(
@@ -154,10 +154,12 @@ def _progress() -> Observe:
 
 def _asked(apps: Apps, app_id: str | None) -> Sequence[App]:
     """Those that the App Store can be asked about. Raises StackInvalid when there is none."""
+    from verifier.handlers.reconciling import askable
+
     named = [app for app in apps if app_id in (None, app.id)]
     if not named:
         raise StackInvalid(f"there is no app {app_id!r}; there are: {', '.join(apps.by_id)}")
-    found = [app for app in named if app.apple.api_key is not None]
+    found = askable(named)
     if not found:
         names = ", ".join(app.id for app in named)
         raise StackInvalid(f"no API key for {names}: apple.issuer_id, key_id and private_key_file in the apps file")
@@ -181,8 +183,11 @@ def _rows(runs: Sequence[Run], known: Sequence[Reconciliation]) -> Iterator[Row]
 
 
 def _show_status(*, as_json: bool) -> None:
+    from deploy.settings import StackSettings
+    from shared.settings import read
     from verifier.app import reconciliations
 
+    apps = chosen_apps(read(StackSettings), None)
     with database() as run:
         rows = [
             StatusRow(
@@ -197,6 +202,6 @@ def _show_status(*, as_json: bool) -> None:
                 error=each.error,
                 failing_since=each.failing_since,
             )
-            for each in reconciliations(run)
+            for each in reconciliations(run, apps)
         ]
-    show(rows, STATUS_COLUMNS, as_json=as_json, empty="the App Store was never asked")
+    show(rows, STATUS_COLUMNS, as_json=as_json, empty="no app has an API key: the App Store is not asked")

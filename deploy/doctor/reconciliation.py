@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import get_args
 
 from sqlalchemy.exc import DBAPIError
 
@@ -16,8 +15,8 @@ from shared.clock import Clock
 from shared.database import INTERACTIVE_TIMEOUT_S, DatabaseUnavailable, connect_engine, transact
 from verifier.app import reconciliations
 from verifier.apple.memory import KEY_REFUSED
-from verifier.domain.reconciliation import KEPT, Key, Reconciliation, Road
-from verifier.handlers.reconciling import environments_of
+from verifier.domain.reconciliation import KEPT, Key, Reconciliation
+from verifier.handlers.reconciling import wanted
 
 NAME = "reconciliation"
 FAILING = timedelta(hours=1)
@@ -28,20 +27,19 @@ REMEDY = "purser run reconciler, or purser reconcile"
 
 def check_reconciliation(apps: Apps, *, database_url: str, clock: Clock) -> list[Finding]:
     """One finding, of the worst that is found."""
-    wanted = _wanted(apps)
-    if not wanted:
+    if not wanted(apps):
         return [unchecked(NAME, "no app has an API key: the App Store cannot be asked what it said")]
     try:
         engine = connect_engine(
             database_url, role=None, pool_size=1, application_name="doctor", timeout_s=INTERACTIVE_TIMEOUT_S
         )
         try:
-            known = {each.key: each for each in reconciliations(partial(transact, engine))}
+            known = reconciliations(partial(transact, engine), apps)
         finally:
             engine.dispose()
     except (DatabaseUnavailable, DBAPIError, ValueError):
         return [unchecked(NAME, "the database does not say")]
-    return [read_reconciliations([known.get(key, Reconciliation(key)) for key in wanted], now=clock.now())]
+    return [read_reconciliations(known, now=clock.now())]
 
 
 def read_reconciliations(known: Sequence[Reconciliation], *, now: datetime) -> Finding:
@@ -58,16 +56,6 @@ def read_reconciliations(known: Sequence[Reconciliation], *, now: datetime) -> F
     last = min((each.checked_at for each in counted if each.checked_at), default=now)
     found = f"{missed}, last checked {_ago(now - last)}"
     return warning(NAME, found, REMEDY) if now - last > STALE else ok(NAME, found)
-
-
-def _wanted(apps: Apps) -> list[Key]:
-    asking = (app for app in apps if app.apple.api_key is not None)
-    return [
-        Key(app.id, environment, road)
-        for app in asking
-        for environment in environments_of(app)
-        for road in get_args(Road)
-    ]
 
 
 def _is_not_released(each: Reconciliation, known: Mapping[Key, Reconciliation]) -> bool:

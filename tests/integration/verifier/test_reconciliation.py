@@ -10,13 +10,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Connection, Engine
 
 from deploy import cli
@@ -38,11 +39,11 @@ from tests.support.served import served
 from tests.support.server_api_key import new_signing_key
 from tests.support.shop import GEMS, MONTHLY, example_catalog
 from tests.support.stack import child_environment, wait_until
-from verifier.app import reconciler_on
+from verifier.app import reconciler_on, reconciliations_watched
 from verifier.domain.reconciliation import DueOrigin, Found, Key
 from verifier.domain.records import OriginKey
 from verifier.handlers.reconciling import Errand, Reconciler, Run
-from verifier.settings import StoreSettings
+from verifier.settings import ReconcilerSettings, StoreSettings
 from verifier.store import PostgresReconciliations, PostgresRecords, reconciles_alone
 
 CLOCK = SystemClock()
@@ -419,6 +420,61 @@ def test_the_command_reconciles_and_shows_what_it_found(terminal: Terminal) -> N
     assert set(terminal.site.heard_of()) == lost
     shown = {(row["road"], row["error"]) for row in json.loads(terminal.run("--status", "--json"))}
     assert shown == {("notifications", None), ("subscriptions", None)}
+
+
+def look_through(site: Site, *keys: Key) -> None:
+    """Notes that all there was has been looked through."""
+    records = PostgresReconciliations(partial(transact, site.engine), ids=system_ids(), appended=lambda: None)
+    for key in keys:
+        records.begin(key, now=NOW)
+        records.finish(key, now=NOW)
+
+
+TAKEN_OUT = (replace(NOTIFICATIONS, environment="sandbox"), replace(NOTIFICATIONS, app=AppId("chess")))
+"""Of an environment that the app refuses now, and of an app that is gone."""
+
+
+def test_the_status_is_of_what_is_asked_about_whatever_was_once(terminal: Terminal) -> None:
+    Path(terminal.site.environment["PURSER_APPS_FILE"]).write_text(APPS + 'sandbox = "refuse"\n')
+    look_through(terminal.site, NOTIFICATIONS, *TAKEN_OUT)
+    shown = [
+        (row["app"], row["environment"], row["road"], row["checked_at"])
+        for row in json.loads(terminal.run("--status", "--json"))
+    ]
+    assert shown == [
+        ("game", "production", "notifications", "2026-11-22T12:00:00.000Z"),
+        ("game", "production", "subscriptions", None),
+    ]
+
+
+def watched(site: Site, *, interval_s: float) -> dict[str, dict[tuple[str, ...], float]]:
+    """What a reconciler with that interval tells, by metric and labels, of an app that refuses the sandbox."""
+    settings = ReconcilerSettings(
+        database_url=SecretStr(site.environment["PURSER_DATABASE_URL"]), reconcile_interval_s=interval_s
+    )
+    app = site.app.model_copy(update={"apple": site.app.apple.model_copy(update={"sandbox": "refuse"})})
+    families = reconciliations_watched(settings, engine=site.engine, apps=Apps.of((app,)))
+    return {
+        family.name: {tuple(sample.labels.values()): sample.value for sample in family.samples} for family in families
+    }
+
+
+def test_the_metrics_are_of_what_is_asked_about_whatever_was_once(site: Site) -> None:
+    look_through(site, NOTIFICATIONS, *TAKEN_OUT)
+    assert watched(site, interval_s=900) == {
+        "purser_reconciliation_missed": {
+            ("game", "production", "notifications"): 0,
+            ("game", "production", "subscriptions"): 0,
+        },
+        "purser_reconciliation_looked_timestamp_seconds": {("game", "production", "notifications"): NOW.timestamp()},
+    }
+
+
+def test_where_only_the_command_asks_nobody_is_late_to_look(site: Site) -> None:
+    look_through(site, NOTIFICATIONS)
+    told = watched(site, interval_s=0)
+    assert told["purser_reconciliation_looked_timestamp_seconds"] == {}
+    assert len(told["purser_reconciliation_missed"]) == 2
 
 
 def test_the_command_ends_with_1_when_the_store_does_not_answer_and_says_so(terminal: Terminal) -> None:

@@ -10,10 +10,12 @@ not answer ends the run of that app, environment and road, with a note, and no o
 - `running`: one run, by one road
 - `notifications`, `subscriptions`: the two roads
 - `ports`: what they need from outside, and what is wanted of a run
+- `wanted`: what is to be asked about at all
 """
 
 from verifier.handlers.reconciling.ports import Alone, Errand, Observe, Reconciliations, Run, StoreMemory
-from verifier.handlers.reconciling.running import Reconciler, environments_of
+from verifier.handlers.reconciling.running import Reconciler
+from verifier.handlers.reconciling.wanted import askable, environments_of, wanted
 
 __all__ = [
     "Alone",
@@ -23,5 +25,7 @@ __all__ = [
     "Reconciliations",
     "Run",
     "StoreMemory",
+    "askable",
     "environments_of",
+    "wanted",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from shared.apps import App, Apps
@@ -15,11 +15,6 @@ from verifier.handlers.reconciling.ports import Alone, Errand, Reconciliations, 
 from verifier.handlers.reconciling.subscriptions import Subscriptions
 
 PLAIN: Final = Errand()
-
-
-def environments_of(app: App) -> Sequence[Environment]:
-    """Where this app takes purchases from."""
-    return ("production",) if app.apple.sandbox == "refuse" else ("production", "sandbox")
 
 
 class Reconciler:
