@@ -25,8 +25,9 @@ TEST_TYPE: Final = "webhook.test"
 class EndpointRecord:
     """What is on record of an endpoint, configured or not.
 
-    `waiting` and `failed` (exhausted and parked) are counted up to a limit. `oldest_waiting_at`: since when the oldest
-    event that waits has done so. `delivered_at`: when the newest event that it has taken was taken.
+    `waiting` and `failed` (exhausted and parked) are counted up to a limit. `oldest_waiting_at`: since when
+    what has waited longest has done so; what was queued again waits since then. `delivered_at`: when the newest event
+    that it has taken was taken.
     """
 
     id: EndpointId

@@ -56,9 +56,9 @@ select known.endpoint_id, disabled_at, disabled_url, reason, failing_since, coal
        (select count(*) from (select from notifier.delivery d
                                where d.app = %(app)s and d.endpoint_id = known.endpoint_id and d.state = 'waiting'
                                limit {COUNTED_MAX}) counted),
-       (select created_at from notifier.delivery d
+       (select coalesce(waiting_since, created_at) from notifier.delivery d
          where d.app = %(app)s and d.endpoint_id = known.endpoint_id and d.state = 'waiting'
-         order by event_id limit 1),
+         order by coalesce(waiting_since, created_at) limit 1),
        (select count(*) from (select from notifier.delivery d
                                where d.app = %(app)s and d.endpoint_id = known.endpoint_id
                                  and d.state in ('exhausted', 'parked')
@@ -108,8 +108,12 @@ select endpoint_id, number, at, status, duration_ms, answer, error, retry_after_
  order by endpoint_id, number
 """
 
-# Whoever sends one of them now finds that it is not the one that was taken, and says nothing of it.
-_AGAIN: Final = "state = 'waiting', due_at = least(d.due_at, %(now)s), settled_at = null, attempts_before = d.attempts"
+# Whoever sends one of them now finds that it is not the one that was taken, and says nothing of it. What waits is made
+# due, and has waited no shorter for it.
+_AGAIN: Final = """
+       state = 'waiting', due_at = least(d.due_at, %(now)s), settled_at = null, attempts_before = d.attempts,
+       waiting_since = case when d.state = 'waiting' then d.waiting_since else %(now)s end
+"""
 
 _SEND_AGAIN: Final = f"""
 with mine as materialized (

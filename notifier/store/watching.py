@@ -28,15 +28,15 @@ def _count(state: str) -> str:
 
 _DELIVERIES = f"""
 select app, endpoint_id, {", ".join(map(_count, _STATES))},
-       (select created_at from notifier.delivery d
+       (select coalesce(waiting_since, created_at) from notifier.delivery d
          where d.app = wanted.app and d.endpoint_id = wanted.endpoint_id and d.state = 'waiting'
-         order by event_id limit 1)
+         order by coalesce(waiting_since, created_at) limit 1)
   from unnest(%(apps)s::text[], %(endpoints)s::text[]) as wanted (app, endpoint_id)
 """
 
 
 def deliveries_watched(connection: Connection, endpoints: Collection[EndpointKey], *, now: datetime) -> list[Family]:
-    """How many deliveries these endpoints have not taken, and how old the oldest is that waits.
+    """How many deliveries these endpoints have not taken, and for how long the one that has waited longest has.
 
     Raises DBAPIError when it takes too long.
     """
@@ -47,7 +47,7 @@ def deliveries_watched(connection: Connection, endpoints: Collection[EndpointKey
     }
     counts: dict[tuple[str, ...], float] = {}
     ages: dict[tuple[str, ...], float] = {}
-    for app, endpoint_id, *numbers, oldest_at in connection.exec_driver_sql(_DELIVERIES, parameters):
+    for app, endpoint_id, *numbers, since in connection.exec_driver_sql(_DELIVERIES, parameters):
         counts |= {(app, endpoint_id, state): number for state, number in zip(_STATES, numbers, strict=True)}
-        ages[app, endpoint_id] = 0.0 if oldest_at is None else max(0.0, (now - oldest_at).total_seconds())
+        ages[app, endpoint_id] = 0.0 if since is None else max(0.0, (now - since).total_seconds())
     return [family("purser_webhook_deliveries", counts), family("purser_webhook_oldest_waiting_seconds", ages)]

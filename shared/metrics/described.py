@@ -98,7 +98,12 @@ METRICS: Final[Mapping[str, Described]] = {
             "purser_webhook_attempt_duration_seconds", "How long an attempt took.", CALL_BUCKETS_S, "app", "endpoint"
         ),
         _gauge("purser_webhook_deliveries", "Deliveries that an endpoint has not taken.", "app", "endpoint", "state"),
-        _gauge("purser_webhook_oldest_waiting_seconds", "Age of the oldest delivery that waits.", "app", "endpoint"),
+        _gauge(
+            "purser_webhook_oldest_waiting_seconds",
+            "How long the delivery has waited that has waited longest.",
+            "app",
+            "endpoint",
+        ),
         # the courier
         _counter("purser_handed_over_total", "Ids that the broker was given.", "consumer"),
         _counter("purser_handovers_failed_total", "Hand-overs that came to nothing.", "cause"),

@@ -71,7 +71,8 @@ class Endpoint:
     Gone, or nothing taken for five days) or by an operator, with `reason`; `not_configured` when the apps file has it
     no more. What it is to be told waits while it is disabled or not configured. `host` is all that is shown of its
     URL, which may hold secrets; null when it is not configured. `waiting` and `failed` (given up, or impossible to
-    send) are counted up to 100,000. `delivered_at`: when the newest event that it took was taken.
+    send) are counted up to 100,000. `oldest_waiting_at`: since when what has waited longest has done so; what was
+    resent or replayed waits since then. `delivered_at`: when the newest event that it took was taken.
     """
 
     id: str

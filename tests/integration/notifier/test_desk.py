@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from notifier.handlers.sending import Attempted
 from notifier.settings import PostingSettings
 from notifier.store.deliveries import Deliveries
 from notifier.store.desk import DeskRecords
+from notifier.store.watching import deliveries_watched
 from shared.apps import EndpointId, parse_apps
 from shared.clock import SystemClock
 from shared.database import transact
@@ -46,6 +48,7 @@ GAME = AppId("game")
 BACKEND, ANALYTICS = EndpointId("backend"), EndpointId("analytics")
 FAILING = Reply(500, body=b"not today")
 ONE_ATTEMPT_MORE: dict[str, Any] = {"retry_delays_s": [0.01]}
+WEEKS_S = 20 * 24 * 3600
 
 
 @pytest.fixture
@@ -92,6 +95,16 @@ def replayed(notifier: Notifier, id: EndpointId = BACKEND, **asked: Any) -> Repl
 
 def in_a_minute(notifier: Notifier) -> datetime:
     return notifier.clock.now() + timedelta(minutes=1)
+
+
+def waiting_since(notifier: Notifier) -> datetime:
+    """Since when `backend` has not heard something, as an operator sees it; the metrics say the same."""
+    since, now = one(notifier).oldest_waiting_at, notifier.clock.now()
+    watched = partial(deliveries_watched, endpoints=[EndpointKey(GAME, BACKEND)], now=now)
+    _, ages = transact(notifier.engine, watched)
+    assert since is not None
+    assert [sample.value for sample in ages.samples] == [(now - since).total_seconds()]
+    return since
 
 
 class TestEndpoints:
@@ -246,6 +259,23 @@ class TestResending:
             notifier.attempted(told, 2, endpoint_id="analytics")
         assert notifier.delivery(told)["attempts"] == 1
 
+    def test_what_was_delivered_long_ago_waits_since_it_was_resent(self, notifier: Notifier) -> None:
+        with notifier.sending():
+            (told,) = notifier.tell(CREDITED)
+            notifier.settled("delivered", 1)
+        notifier.clock.advance(WEEKS_S)
+        before = notifier.clock.now()
+        desk_of(notifier).resend(GAME, told, endpoint=None, actor="operator")
+        assert before <= waiting_since(notifier) <= notifier.clock.now()
+
+    def test_what_waits_already_has_waited_no_shorter_for_being_resent(self, notifier: Notifier) -> None:
+        (told,) = notifier.tell(CREDITED)
+        queued = notifier.delivery(told)["created_at"]
+        notifier.clock.advance(7200)
+        desk_of(notifier).resend(GAME, told, endpoint=None, actor="operator")
+        replayed(notifier, since=queued - timedelta(hours=1))
+        assert waiting_since(notifier) == queued
+
     def test_a_resend_during_the_last_attempt_is_not_lost_with_it(self, notifier: Notifier, receiver: Receiver) -> None:
         """The attempt under way would have ended the delivery: it is told once more, and is in one state."""
         notifier.apps = apps_with(endpoint(receiver.url, **ONE_ATTEMPT_MORE))
@@ -314,6 +344,26 @@ class TestReplaying:
         with notifier.sending():
             notifier.settled("delivered", 2)
         assert sorted(each.id for each in receiver.received) == sorted([str(taken), str(taken), str(waits)])
+
+    def test_what_waits_has_waited_as_long_beside_older_events_that_are_replayed(
+        self, notifier: Notifier, receiver: Receiver
+    ) -> None:
+        notifier.apps = apps_with(endpoint(receiver.url, events=["purchase.*"]))
+        notifier.tell(CREDITED)
+        (waits,) = notifier.tell(REJECTED)
+        notifier.clock.advance(7200)
+        notifier.apps = apps_with(endpoint(receiver.url))
+        assert replayed(notifier, since=notifier.clock.now() - timedelta(hours=3)).queued == 2
+        assert waiting_since(notifier) == notifier.delivery(waits)["created_at"]
+
+    def test_what_was_taken_long_ago_waits_since_it_was_replayed(self, notifier: Notifier) -> None:
+        with notifier.sending():
+            notifier.tell(CREDITED)
+            notifier.settled("delivered", 1)
+        notifier.clock.advance(WEEKS_S)
+        before = notifier.clock.now()
+        assert replayed(notifier, since=before - timedelta(seconds=2 * WEEKS_S), delivered=True).queued == 1
+        assert before <= waiting_since(notifier) <= notifier.clock.now()
 
     def test_it_is_of_the_time_that_was_named(self, notifier: Notifier) -> None:
         notifier.ids = seeded_ids(1, clock=notifier.clock)  # an event's id says when it was recorded

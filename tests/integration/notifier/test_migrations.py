@@ -12,7 +12,9 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from deploy.migrate import ROOT, SCHEMAS, migrate
-from shared.ids import EventId
+from notifier.store.desk import DeskRecords
+from shared.database import transact
+from shared.ids import AppId, EventId
 from tests.support.notifier import CREDITED, Notifier, apps_with, credited, endpoint, ids_of, notifying
 from tests.support.receiver import Receiver
 from tests.support.stack import Servers
@@ -51,6 +53,10 @@ def earlier_release(servers: Servers) -> str:
 def _migrate(connection: Connection, schema: str, revision: str) -> None:
     connection.execute(text(f"create schema {schema}"))
     connection.commit()
+    _upgrade(connection, schema, revision)
+
+
+def _upgrade(connection: Connection, schema: str, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(ROOT / "deploy" / "migrations"))
     config.set_main_option("version_locations", str(SCHEMAS[schema]))
@@ -113,6 +119,26 @@ def test_what_waited_is_sent_now_and_the_rest_is_not(
         earlier.settled("delivered", 3)
     assert {each.id for each in receiver.received} == set(ids_of([told["waiting"], told["parked"]]))
     assert earlier.delivery(told["waiting"])["attempts"] == 4
+
+
+def test_what_waited_has_waited_since_it_was_queued(earlier: Notifier, told: dict[str, EventId]) -> None:
+    migrate(earlier.database_url)
+    queued = [earlier.delivery(told[state])["created_at"] for state in ("waiting", "parked")]
+    (known,) = transact(earlier.engine, lambda connection: DeskRecords(connection, AppId("game")).endpoints())
+    assert known.oldest_waiting_at == min(queued)
+
+
+def test_an_index_whose_making_was_cut_off_is_made_anew(servers: Servers) -> None:
+    url = earlier_release(servers)
+    owner = create_engine(url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    with owner.connect() as connection:
+        _upgrade(connection, "notifier", "notifier_0004")
+        connection.execute(text("create index delivery_waiting on notifier.delivery (app)"))
+        connection.commit()
+        migrate(url)
+        made = connection.execute(text("select pg_get_indexdef('notifier.delivery_waiting'::regclass)")).scalar_one()
+    owner.dispose()
+    assert "COALESCE(waiting_since, created_at)" in made
 
 
 def test_a_disabled_endpoint_stays_disabled_until_it_has_another_url(

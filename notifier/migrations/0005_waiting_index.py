@@ -1,0 +1,29 @@
+"""What has waited longest is found by an index.
+
+Revision ID: notifier_0005
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "notifier_0005"
+down_revision = "notifier_0004"
+branch_labels = None
+depends_on = None
+
+# Beside those who send, who would wait for as long as months of deliveries are read. What was cut off leaves an index
+# that nobody uses (PostgreSQL: Building Indexes Concurrently), so it is begun anew.
+INDEX = (
+    "drop index concurrently if exists notifier.delivery_waiting",
+    """
+    create index concurrently delivery_waiting
+        on notifier.delivery (app, endpoint_id, coalesce(waiting_since, created_at)) where state = 'waiting'
+    """,
+)
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        for statement in INDEX:
+            op.execute(statement)
