@@ -18,7 +18,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+from tenacity import RetryError, Retrying, retry_if_exception, retry_if_result, stop_after_delay, wait_random
+
+from deploy.errors import StackUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = 0x9042_5E12  # any number of ours: two migrations of one database take turns
@@ -27,6 +29,7 @@ LOCK_TIMEOUT_MS: Final = 1_000
 PATIENCE_S: Final = 3_600
 """A backup of a large database takes so long."""
 PAUSE_S: Final = (1.0, 3.0)
+TURN_PAUSE_S: Final = (0.1, 0.3)
 LOCK_NOT_AVAILABLE: Final = "55P03"  # PostgreSQL documentation, appendix A
 
 
@@ -56,21 +59,43 @@ def migrate(
     """Migrates the database at `postgresql://…`, as a login that may create schemas (and, at first, roles).
 
     `on_held_up` hears, each time, of which schema others use what is to be changed; they may for `patience_s`.
-    Raises sqlalchemy.exc.SQLAlchemyError when the database cannot be reached or refuses, and when they used it longer.
+    Raises sqlalchemy.exc.SQLAlchemyError when the database cannot be reached or refuses, and when they used it longer;
+    StackUnavailable when another migration takes as long.
     """
     engine = create_engine(
-        database_url.replace("postgresql://", "postgresql+psycopg2://", 1), connect_args={"connect_timeout": 5}
+        database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
+        connect_args={"connect_timeout": 5, "options": f"-c lock_timeout={LOCK_TIMEOUT_MS}"},
     )
     try:
         with engine.connect() as connection:
-            connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": LOCK})
+            _take_turn(connection, patience_s)
             connection.execute(text((ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")))
-            connection.execute(text(f"set lock_timeout = {LOCK_TIMEOUT_MS}"))
             connection.commit()
             patient = _patient(patience_s, on_held_up)
             return [_migrate_schema(connection, schema, folder, patient) for schema, folder in SCHEMAS.items()]
     finally:
         engine.dispose()
+
+
+def _take_turn(connection: Connection, patience_s: float) -> None:
+    """Asks again and again, with nothing under way meanwhile: an index that the other one makes concurrently waits for
+    whoever waits within a statement."""
+    patient = Retrying(
+        retry=retry_if_result(lambda taken: not taken),
+        stop=stop_after_delay(patience_s),
+        wait=wait_random(*TURN_PAUSE_S),
+        sleep=_sleep,
+    )
+    try:
+        patient(_try_turn, connection)
+    except RetryError as error:
+        raise StackUnavailable("PURSER_DATABASE_URL: another `purser migrate` is at work, and does not end") from error
+
+
+def _try_turn(connection: Connection) -> bool:
+    taken: bool = connection.execute(text("select pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar_one()
+    connection.commit()
+    return taken
 
 
 def _patient(patience_s: float, on_held_up: Callable[[str], None]) -> Retrying:

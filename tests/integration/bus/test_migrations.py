@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from deploy.migrate import SCHEMAS, migrate
+from deploy.errors import StackUnavailable
+from deploy.migrate import LOCK, SCHEMAS, migrate
 from shared.bus import journal
 from shared.clock import ManualClock
 from shared.database import connect_engine, transact
@@ -47,6 +48,12 @@ class TestMigrating:
             runs = [done.result(60) for done in [pool.submit(migrate, url) for _ in range(2)]]
         before = sorted(str(run[0].before) for run in runs)
         assert before == ["None", "journal_0005"]
+
+    def test_one_whose_turn_does_not_come_says_that_another_is_at_work(self, bus: Bus, module_database: str) -> None:
+        with bus.engine.connect() as other:
+            other.exec_driver_sql(f"select pg_advisory_lock({LOCK})")
+            with pytest.raises(StackUnavailable, match="another `purser migrate` is at work"):
+                migrate(module_database, patience_s=0)
 
     def test_one_that_waits_for_a_long_reader_lets_the_others_by(
         self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,13 +12,13 @@ from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 
-from deploy.migrate import ROOT, SCHEMAS, migrate
+from deploy.migrate import LOCK_TIMEOUT_MS, ROOT, SCHEMAS, migrate
 from notifier.store.desk import DeskRecords
 from shared.database import transact
 from shared.ids import AppId, EventId
 from tests.support.notifier import CREDITED, Notifier, apps_with, credited, endpoint, ids_of, notifying
 from tests.support.receiver import Receiver
-from tests.support.stack import Servers
+from tests.support.stack import Servers, wait_until
 
 BEFORE = {"journal": "journal_0003", "notifier": "notifier_0001"}
 STATES = ("waiting", "delivered", "exhausted", "parked")
@@ -175,3 +176,28 @@ def test_a_delivery_is_due_or_settled_and_never_both_or_neither(notifier: Notifi
     with pytest.raises(IntegrityError):
         notifier.rows(f"update notifier.delivery set {change}")  # noqa: S608  a test's own words
     assert notifier.delivery(event_id)["state"] == "waiting"
+
+
+def test_an_index_is_made_beside_a_backup_and_takes_its_time(servers: Servers) -> None:
+    url = servers.migrated_database()
+    owner = create_engine(url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    held_up: list[str] = []
+    with owner.connect() as backup, owner.connect() as watch, ThreadPoolExecutor(1) as pool:
+        watch.execution_options(isolation_level="AUTOCOMMIT")
+        watch.exec_driver_sql("drop index notifier.delivery_waiting")
+        watch.exec_driver_sql("update notifier.schema_version set version_num = 'notifier_0004'")
+        backup.exec_driver_sql("set transaction isolation level repeatable read")
+        backup.exec_driver_sql("select count(*) from notifier.delivery")
+        migrating = pool.submit(migrate, url, on_held_up=held_up.append)
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event = 'virtualxid' and query ~ 'create index'"
+            "   and clock_timestamp() - query_start > make_interval(secs => %(seconds)s)"
+        )
+        limit = {"seconds": 2 * LOCK_TIMEOUT_MS / 1000}
+        wait_until(
+            lambda: watch.exec_driver_sql(waiting, limit).scalar_one() == 1, what="the index waiting for the backup"
+        )
+        backup.rollback()
+        migrating.result(timeout=30)
+    owner.dispose()
+    assert held_up == []
