@@ -63,7 +63,7 @@ class TestMigrating:
         monkeypatch.setitem(SCHEMAS, "journal", tmp_path / "journal")
         monkeypatch.setattr("deploy.migrate.PAUSE_S", (0.0, 0.1))
         held_up = Semaphore(0)
-        with bus_in(url) as bus, bus.engine.connect() as backup, ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, bus_in(url) as bus, bus.engine.connect() as backup:
             backup.exec_driver_sql("select count(*) from journal.event")
             migrating = pool.submit(migrate, url, on_held_up=lambda _: held_up.release())
             for _ in range(2):

@@ -182,7 +182,7 @@ def test_an_index_is_made_beside_a_backup_and_takes_its_time(servers: Servers) -
     url = servers.migrated_database()
     owner = create_engine(url.replace("postgresql://", "postgresql+psycopg2://", 1))
     held_up: list[str] = []
-    with owner.connect() as backup, owner.connect() as watch, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, owner.connect() as backup, owner.connect() as watch:
         watch.execution_options(isolation_level="AUTOCOMMIT")
         watch.exec_driver_sql("drop index notifier.delivery_waiting")
         watch.exec_driver_sql("update notifier.schema_version set version_num = 'notifier_0004'")
