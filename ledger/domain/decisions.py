@@ -32,7 +32,6 @@ from shared.apps import Apps
 from shared.catalog import QUANTITY_MAX, Catalog, Product
 from shared.events import (
     Event,
-    Payload,
     PurchaseCompleted,
     PurchaseParked,
     PurchaseRefunded,
@@ -48,6 +47,8 @@ from shared.ids import EventId, PurchaseId, UserId
 from shared.money import Amount, CurrencyId
 
 Debt = Literal["negative", "floor"]
+Word = PurchaseCompleted | PurchaseParked | PurchaseRefunded | PurchaseRefundReversed
+"""What is said of a purchase."""
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -91,7 +92,7 @@ class Decision:
 
     known: KnownTransaction
     movement: Movement | None = None
-    words: tuple[Payload, ...] = ()
+    words: tuple[Word, ...] = ()
     parked: str | None = None
     contested: bool = False
 
@@ -218,7 +219,7 @@ def _grant(
         revoked_signed_at=known.revoked_signed_at,
     )
     completed = PurchaseCompleted(fact.purchase_id, fact.transaction, _listed(granted.granted))
-    words: list[Payload] = [completed] if known.refunded_milli < ALL_MILLI else []
+    words: list[Word] = [completed] if known.refunded_milli < ALL_MILLI else []
     if known.refunded_milli:
         words.append(_refunded_word(granted, fact.purchase_id, fact.transaction))
     movement = _movement("purchase", event, granted, granted.granted, debt="negative")

@@ -321,12 +321,11 @@ class Batch:
 
 
 def say(batch: Batch, event: Event[Any], decision: Decision) -> None:
-    """Words are about the purchase and its owner, whoever the event was about (a refund's may not know them)."""
-    known = decision.known
+    """Each word is about the purchase that it names (a charge may be shown under several transaction ids, and each is
+    a purchase), and goes to the owner, whom the event may not know (a refund's)."""
+    owner = decision.known.user_id
     for word in decision.words:
-        batch.drafts.append(
-            following(event, word, subject=known.purchase_id, user_id=known.user_id, occurred_at=batch.now)
-        )
+        batch.drafts.append(following(event, word, subject=word.purchase_id, user_id=owner, occurred_at=batch.now))
 
 
 def _lots(locked: Locked, found: LotsFound) -> dict[AccountKey, Lots]:

@@ -179,10 +179,9 @@ def test_each_paid_period_is_granted_once(connection: Connection) -> None:
 def test_a_restored_copy_of_a_period_completes_and_grants_nothing_more(connection: Connection) -> None:
     tell(connection, verified(period(1)))
     copy = verified(period(1, shown_as="900", signed=DAY))
-    completed = next(
-        draft.payload for draft in tell(connection, copy).drafts if isinstance(draft.payload, PurchaseCompleted)
-    )
-    assert (completed.purchase_id, completed.granted) == (copy.payload.purchase_id, [])
+    (told,) = (each for each in tell(connection, copy).drafts if each.payload.TYPE == PurchaseCompleted.TYPE)
+    assert told.payload == PurchaseCompleted(copy.payload.purchase_id, copy.payload.transaction)
+    assert (told.subject, told.user_id) == (copy.payload.purchase_id, ALICE)
     assert balances_of(connection, ALICE) == {GEMS: 300}
     assert faults(connection) == []
 
@@ -369,7 +368,8 @@ def test_a_non_consumable_is_for_ever_and_its_restored_copy_is_the_same(connecti
     tell(connection, verified(non_consumable("1")))
     assert until(connection, ADFREE) == FOR_EVER
     copy = verified(non_consumable("2", charge="1", bought=DAY))
-    assert said(tell(connection, copy).drafts) == ["purchase.completed"]
+    (completed,) = tell(connection, copy).drafts
+    assert (completed.payload.TYPE, completed.subject) == ("purchase.completed", copy.payload.purchase_id)
     tell(connection, refunded(non_consumable("2", charge="1", bought=2 * DAY)))
     assert entitlements(connection) == {}
 
