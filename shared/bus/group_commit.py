@@ -71,7 +71,7 @@ class GroupCommit(Generic[Item, Result]):
         if not leads and not turn.called.wait(TURN_WITHIN_S):
             self._give_up(turn)
         if not turn.done:
-            self._lead()
+            self._lead(turn)
         if turn.alone:
             self._run([turn])
         if turn.error is not None:
@@ -87,12 +87,13 @@ class GroupCommit(Generic[Item, Result]):
                 self._waiting.remove(turn)
         raise DatabaseUnavailable("its turn to be written did not come")
 
-    def _lead(self) -> None:
-        turns = self._take()
+    def _lead(self, own: _Turn[Item, Result]) -> None:
+        turns = [own]
         try:
+            turns = self._take()
             self._run(turns)
         finally:
-            self._pass_on()
+            self._pass_on(own)
             for turn in turns:
                 turn.done = True
                 turn.called.set()
@@ -108,8 +109,10 @@ class GroupCommit(Generic[Item, Result]):
             self._waiting = left
             return taken
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, own: _Turn[Item, Result]) -> None:
         with self._lock:
+            if own in self._waiting:  # who goes with it could not be told
+                self._waiting.remove(own)
             if self._waiting:
                 self._waiting[0].called.set()
             else:

@@ -165,6 +165,21 @@ def test_a_leader_that_is_ended_takes_nobody_along_and_the_others_hear_that_they
     assert group.submit(4) == 40  # somebody leads again
 
 
+def test_a_leader_that_cannot_tell_who_goes_with_it_is_not_written_and_the_next_one_leads() -> None:
+    def may_join(item: int, _: Sequence[int]) -> bool:
+        if item == 1:
+            raise MemoryError
+        return True
+
+    ledger = Ledger()
+    group = GroupCommit(ledger.write, may_join=may_join)
+    futures = behind(ledger, group, [1, 2])
+    assert isinstance(futures[1].exception(), MemoryError)
+    assert futures[2].result() == 20
+    assert group.waiting() == 0
+    assert group.submit(3) == 30
+
+
 def test_who_waits_too_long_gives_up_and_the_next_ones_are_written_once_the_leader_is_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
