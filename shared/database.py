@@ -25,6 +25,10 @@ SILENCE_S = 2
 """So much longer than a statement may take is waited for a server that does not enforce its own limits any more."""
 POOL_TIMEOUT_S = 5
 
+READ_ONLY: Final = "25006"
+"""PostgreSQL documentation, appendix A. Nobody here writes where he may only read: the server is, or has become, a
+standby."""
+
 _AFTER_COMMIT: Final = "purser_after_commit"
 
 T = TypeVar("T")
@@ -106,17 +110,24 @@ def is_unavailable(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    code = _code(error)
+    if code == READ_ONLY:
+        return True
     if not isinstance(error, OperationalError | InterfaceError):
         return False
-    code = getattr(error.orig, "pgcode", None)
     # class 08 connection exception, 57P operator intervention, 53 insufficient resources; none: no connection was made
     return code is None or code[:2] in {"08", "53"} or code[:3] == "57P"
 
 
 def is_busy(error: BaseException) -> bool:
     """Whether the database answers, but not this statement in time: another transaction holds what it needs, say."""
-    # 55P03 lock not available, 57014 query canceled (PostgreSQL documentation, appendix A)
-    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in {"55P03", "57014"}
+    # PostgreSQL documentation, appendix A: lock not available, query canceled, deadlock detected, serialization failure
+    return _code(error) in {"55P03", "57014", "40P01", "40001"}
+
+
+def _code(error: BaseException) -> str | None:
+    code: str | None = getattr(error.orig, "pgcode", None) if isinstance(error, DBAPIError) else None
+    return code
 
 
 def limit_statements(connection: Connection, *, within_s: int) -> None:
@@ -157,7 +168,12 @@ def _attempt(engine: Engine, work: Callable[[Connection], T]) -> T:
     committed: list[Callable[[], None]] = []
     with engine.begin() as connection:
         connection.execution_options(**{_AFTER_COMMIT: committed})
-        result = work(connection)
+        try:
+            result = work(connection)
+        except DBAPIError as error:
+            if _code(error) == READ_ONLY:  # the next one may lead to the server that has taken over
+                connection.invalidate(error)
+            raise
     for then in committed:
         then()
     return result

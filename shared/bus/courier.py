@@ -19,7 +19,7 @@ from shared.bus.proofs import ProofRetention
 from shared.bus.routes import Consumer, ConsumerName
 from shared.bus.wake import Sleeper
 from shared.clock import Clock
-from shared.database import DatabaseUnavailable, transact
+from shared.database import DatabaseUnavailable, is_busy, transact
 from shared.ids import EventId
 from shared.log import get_logger
 from shared.metrics.counted import HANDED_OVER, HANDOVERS_FAILED
@@ -162,15 +162,18 @@ class Courier:
             if self._proofs is not None:
                 self._proofs.turn()
             self.hand_over()
-        except (DatabaseUnavailable, BrokerUnavailable) as error:
+        except (DatabaseUnavailable, BrokerUnavailable, DBAPIError) as error:
+            if isinstance(error, DBAPIError) and not is_busy(error):
+                raise
             HANDOVERS_FAILED.add("broker" if isinstance(error, BrokerUnavailable) else "database")
             log.warning("nothing is handed over", reason=repr(error))
             self._away_until = self._clock.monotonic() + AWAY_S
             return AWAY_S
         self._heartbeat.beat()
         now = self._clock.monotonic()
-        # What is written while a queue rests gets its turn when the rest is over, woken or not.
-        return min((ready_at - now for ready_at in self._ready_at.values() if ready_at > now), default=POLL_S)
+        # What is written while a queue rests gets its turn when the rest is over, woken or not; what is due for another
+        # one does not wait for that.
+        return min([POLL_S, *(ready_at - now for ready_at in self._ready_at.values() if ready_at > now)])
 
     def hand_over(self) -> int:
         """Takes what is due for the queues that are not resting, and publishes it. How many ids.

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg2
 import pytest
@@ -108,6 +109,7 @@ def courier_of(engine: Engine, broker: Broker, clock: ManualClock) -> Iterator[C
             consumers: Mapping[ConsumerName, Consumer] = CONSUMERS,
             publisher: Broker = broker,
             heartbeat_file: Path | None = None,
+            engine: Engine = engine,
         ) -> Courier:
             sleeper = Sleeper(engine)
             stack.callback(sleeper.close)
@@ -421,6 +423,34 @@ class TestABrokerThatIsAway:
         clock.advance(1)
         assert courier.hand_over() == 2
         assert set(broker.ids()) == set(refused + taken + more)
+
+    def test_what_is_due_for_the_others_meanwhile_is_found_without_a_wake_up(
+        self, bus: Bus, broker: Broker, courier_of: CourierOf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(under_test, "LEFT_ALONE_S", 300.0)
+        broker.refused = {VERIFIER}
+        bus.tokens(1)
+        with running(courier_of(on=SystemClock())):
+            wait_until(lambda: broker.tries > 0, what="the refusal")
+            taken = bus.receipts(1)
+            wait_until(lambda: set(broker.ids()) == set(taken), within_s=5)
+
+    def test_a_table_that_others_hold_is_waited_for(
+        self, bus: Bus, broker: Broker, courier_of: CourierOf, module_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard = threading.Event()
+        monkeypatch.setattr(under_test, "log", Mock(warning=lambda *_, **__: heard.set()))
+        impatient = connect_engine(
+            module_database, role="purser_courier", pool_size=2, application_name="courier", lock_timeout_s=1
+        )
+        event_ids = bus.tokens(1)
+        with bus.engine.connect() as migration, running(courier_of(on=SystemClock(), engine=impatient)):
+            migration.exec_driver_sql("lock table journal.delivery in access exclusive mode")
+            bus_is_held = heard.wait(20)
+            migration.rollback()
+            assert bus_is_held
+            wait_until(lambda: set(broker.ids()) == set(event_ids), what="the hand-over")
+        impatient.dispose()
 
     def test_it_is_tried_once_in_a_while_however_often_somebody_calls(
         self, bus: Bus, engine: Engine, broker: Broker, clock: ManualClock, tmp_path: Path

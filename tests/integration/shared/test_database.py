@@ -122,6 +122,29 @@ class TestTransacting:
             transact(engine, die)
         assert len(tries) == 2
 
+    def test_a_server_that_has_become_a_standby_is_away_and_its_connection_is_not_used_again(
+        self, engine_of: EngineOf
+    ) -> None:
+        engine = engine_of()
+        before = ask(engine, "select pg_backend_pid()")
+
+        def write(connection: Connection) -> None:
+            connection.exec_driver_sql("set transaction read only")  # as all of a standby's are
+            connection.exec_driver_sql("create table written (id int)")
+
+        with pytest.raises(DatabaseUnavailable):
+            transact(engine, write)
+        assert ask(engine, "select pg_backend_pid()") != before
+
+    @pytest.mark.parametrize("code", ["deadlock_detected", "serialization_failure", "lock_not_available"])
+    def test_a_statement_that_others_were_in_the_way_of_is_told_from_a_wrong_one(
+        self, engine_of: EngineOf, code: str
+    ) -> None:
+        with pytest.raises(DBAPIError) as failed:
+            ask(engine_of(), f"do $$ begin raise exception using errcode = '{code}'; end $$")
+        assert under_test.is_busy(failed.value)
+        assert not under_test.is_unavailable(failed.value)
+
     def test_a_server_that_cannot_be_reached_is_away(self) -> None:
         nowhere = connect_engine("postgresql://a:b@127.0.0.1:1/c", role=None, pool_size=1, application_name="test")
         with pytest.raises(DatabaseUnavailable):
