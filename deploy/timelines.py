@@ -1,4 +1,4 @@
-"""The timeline of one subject, line by line: what was recorded, what it says, and whom it has still to reach."""
+"""Timelines, line by line: what was recorded, what it says, and whom it has still to reach."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from notifier.domain.desk import DeliveryView, EndpointState
-    from shared.bus.journal import Pending
+    from shared.bus.journal import Head, Pending
     from shared.ids import AppId, EventId
 
 _CAUSES = """
@@ -45,23 +45,22 @@ class Line:
 
     recorded_at: datetime
     type: str
+    subject: str
     says: str
     after: str
     user_id: str | None
     event_id: str
+    trace_id: str
     still_to: str
 
 
-def timeline_of(connection: Connection, subject: str) -> list[Line]:
-    """Every event of the subject, oldest first; none: nothing is known of it."""
+def timeline_of(connection: Connection, heads: Sequence[Head]) -> list[Line]:
+    """Every event of these timelines, oldest first."""
     from shared.bus import journal
 
-    heads = [
-        head
-        for app in apps_with(connection, subject)
-        for head in journal.heads(connection, app=app, subjects=[subject])
-    ]
-    events = [event for head in heads for event in journal.timeline(connection, [head])]
+    events = sorted(
+        (event for head in heads for event in journal.timeline(connection, [head])), key=lambda event: event.id
+    )
     waiting = journal.pending(connection, [event.id for event in events])
     not_taken = untold(connection, events)
     causes = _causes(connection, [event.causation_id for event in events if event.causation_id is not None])
@@ -69,10 +68,12 @@ def timeline_of(connection: Connection, subject: str) -> list[Line]:
         Line(
             recorded_at=event.recorded_at,
             type=event.type,
+            subject=event.subject,
             says=_says(getattr(event, "payload", None)),
             after=causes.get(event.causation_id, "") if event.causation_id else "",
             user_id=event.user_id,
             event_id=str(event.id),
+            trace_id=event.trace_id,
             still_to=", ".join(
                 [
                     *(_still(one) for one in waiting if one.event_id == event.id),
@@ -82,12 +83,6 @@ def timeline_of(connection: Connection, subject: str) -> list[Line]:
         )
         for event in events
     ]
-
-
-def apps_with(connection: Connection, subject: str) -> list[AppId]:
-    """The apps that have such a subject. Ids of purchases and the like are digests: it is one, or none."""
-    sql = "select distinct app from journal.timeline where subject = %(subject)s"
-    return list(connection.exec_driver_sql(sql, {"subject": subject}).scalars())
 
 
 def untold(connection: Connection, events: Sequence[Recorded]) -> list[tuple[EventId, str]]:

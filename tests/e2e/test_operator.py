@@ -35,7 +35,7 @@ def test_a_purchase_of_an_unknown_product_is_parked_and_visible(system: System) 
     # Retried before anything was mended, it is parked again, and says so no second time.
     assert "1 due again" in purser(system, "parked", "retry", row["event_id"])
     wait_until(lambda: [one["attempts"] for one in stuck()] == [1], what="being parked again")
-    lines = json.loads(purser(system, "timeline", purchase["id"], "--json"))
+    lines = json.loads(purser(system, "timeline", purchase["id"], "--json"))["events"]
     assert [line["type"] for line in lines].count("purchase.parked") == 1
     assert "ledger" in next(line["still_to"] for line in lines if line["type"] == "purchase.verified")
     assert "1 dropped" in purser(system, "parked", "drop", row["event_id"], "--yes")

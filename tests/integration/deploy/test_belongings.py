@@ -123,7 +123,7 @@ def test_an_app_that_there_is_not_is_one_sentence(command: str, capsys: pytest.C
 
 
 def test_a_subscription_has_a_timeline(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = json.loads(printed(capsys, "timeline", ID, "--json"))
+    lines = json.loads(printed(capsys, "timeline", ID, "--json"))["events"]
     assert [line["type"] for line in lines] == ["subscription.changed", "subscription.updated"]
     assert "ledger" in lines[0]["still_to"]
 
@@ -131,7 +131,7 @@ def test_a_subscription_has_a_timeline(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_subscriptions_timeline_says_what_the_store_stated_and_what_followed_from_what(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stated, told = json.loads(printed(capsys, "timeline", ID, "--json"))
+    stated, told = json.loads(printed(capsys, "timeline", ID, "--json"))["events"]
     assert (stated["says"].split(",")[0], stated["after"]) == (MONTHLY, "")
     assert told["says"].startswith(f"active, {MONTHLY} until ")
     assert (told["says"].rsplit(", ", 1)[1], told["after"]) == ("version 1", "subscription.changed")

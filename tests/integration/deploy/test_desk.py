@@ -44,7 +44,7 @@ def test_a_statement_that_takes_too_long_is_said_to_with_what_asks_for_less() ->
     ("arguments", "helps"),
     [
         (["notifications", "--type", "REFUND"], "a smaller --days asks it for less"),
-        (["timeline", "alice"], "try again when it is less busy"),
+        (["timeline", "alice"], "a smaller --limit asks it for less"),
         (["parked", "list"], "try again when it is less busy"),
         (["parked", "retry", "--all"], "try again when it is less busy"),
         (["subscriptions", "alice"], "try again when it is less busy"),

@@ -261,7 +261,7 @@ def test_the_timeline_shows_the_webhooks_that_were_not_taken(
     receiver.reply_next(REFUSED, REFUSED)
     told(notifier, "exhausted")
     notifier.tell(CREDITED)
-    lines = json.loads(purser("timeline", "pur_1", "--json"))
+    lines = json.loads(purser("timeline", "pur_1", "--json"))["events"]
     still_to = [line["still_to"] for line in lines if line["type"] == "wallet.credited"]
     assert still_to[0] == ""
     assert still_to[1].startswith("webhook backend (exhausted, 2 attempts: not taken in 2 attempts")
@@ -276,7 +276,7 @@ def test_the_timeline_says_what_has_to_happen_before_a_webhook_is_tried_again(
     notifier: Notifier, purser: Run, apps_file: Path
 ) -> None:
     def still_to() -> str:
-        (line,) = json.loads(purser("timeline", "pur_1", "--json"))
+        (line,) = json.loads(purser("timeline", "pur_1", "--json"))["events"]
         return str(line["still_to"])
 
     notifier.tell(CREDITED)
