@@ -28,6 +28,44 @@ class Stuck:
     error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """How much is stuck of one consumer, and the newest event of it."""
+
+    consumer: str
+    count: int
+    newest: EventId
+
+
+def piles(connection: Connection, *, consumer: str | None = None) -> list[Pile]:
+    """What is stuck, of each consumer or of this one."""
+    # As text in the C collation ids have the same order; of uuids PostgreSQL knows no max before version 18.
+    rows = connection.exec_driver_sql(
+        'select consumer, count(*), max(event_id::text collate "C")::uuid from journal.delivery'
+        " where state in ('parked', 'dead') and consumer = coalesce(%(consumer)s, consumer)"
+        " group by consumer order by consumer",
+        {"consumer": consumer},
+    )
+    return [Pile(*row) for row in rows]
+
+
+def stuck_in(connection: Connection, pile: Pile, *, after: EventId | None, limit: int) -> list[EventId]:
+    """The next events of what was stuck when the pile was looked at, and is; the oldest first. Who goes on after the
+    last comes to the end, however much gets stuck meanwhile, or once more."""
+    rows = connection.exec_driver_sql(
+        "select event_id from journal.delivery where state in ('parked', 'dead') and consumer = %(consumer)s"
+        "   and event_id > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')"
+        "   and event_id <= %(newest)s::uuid order by event_id limit %(limit)s",
+        {
+            "consumer": pile.consumer,
+            "after": None if after is None else str(after),
+            "newest": str(pile.newest),
+            "limit": limit,
+        },
+    )
+    return list(rows.scalars())
+
+
 def stuck(connection: Connection, *, consumer: str | None = None, limit: int = 100) -> list[Stuck]:
     """The oldest first."""
     rows = connection.exec_driver_sql(

@@ -45,8 +45,8 @@ def test_a_statement_that_takes_too_long_is_said_to_with_what_asks_for_less() ->
     [
         (["notifications", "--type", "REFUND"], "a smaller --days asks it for less"),
         (["timeline", "alice"], "a smaller --limit asks it for less"),
-        (["parked", "list"], "try again when it is less busy"),
-        (["parked", "retry", "--all"], "try again when it is less busy"),
+        (["parked", "list"], "--consumer asks it for less"),
+        (["parked", "retry", "--all"], "--consumer asks it for less"),
         (["subscriptions", "alice"], "try again when it is less busy"),
         (["webhooks", "endpoints"], "try again when it is less busy"),
         (["audit"], "try again when it is less busy"),
