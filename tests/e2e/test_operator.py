@@ -130,8 +130,8 @@ def test_what_waits_for_a_wrong_secret_and_a_wrong_key_completes_once_they_are_m
         for finding in json.loads(purser(system, "doctor", "--json", code=1))["findings"]
     }
     assert doctor["Server API game production"] == ("failed", "401: it does not take the key")
-    assert doctor["deliveries"][0] == "warning"
-    assert "21004" in doctor["deliveries"][1]
+    assert doctor["parked"][0] == "warning"
+    assert "21004" in doctor["parked"][1]
 
     configure(system, *((wrong, right) for right, wrong in WRONG))
     assert "2 due again" in purser(system, "parked", "retry", "--all")
