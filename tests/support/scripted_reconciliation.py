@@ -136,13 +136,14 @@ class RememberedReconciliations:
 
     def settle_origin(
         self, key: Key, due: DueOrigin, drafts: Sequence[Draft], *, check_at: datetime | None, now: datetime
-    ) -> None:
+    ) -> bool:
         self.reports += drafts
         self._put(key, missed=self.read(key).missed + len(drafts))
         if check_at is None:
             del self.origins[due.original_transaction_id]
         else:
             self.origins[due.original_transaction_id] = replace(due, check_at=check_at, checks=due.checks + 1)
+        return True
 
     def put_off_origin(self, key: Key, due: DueOrigin, *, until: datetime) -> None:
         self.origins[due.original_transaction_id] = replace(due, check_at=until)

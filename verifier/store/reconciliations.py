@@ -148,16 +148,19 @@ class PostgresReconciliations:
 
     def settle_origin(
         self, key: Key, due: DueOrigin, drafts: Sequence[Draft], *, check_at: datetime | None, now: datetime
-    ) -> None:
-        def settle(connection: Connection) -> None:
+    ) -> bool:
+        def settle(connection: Connection) -> bool:
             # First: whoever handles what the store said of it holds it, too, before he writes to its timeline.
-            connection.exec_driver_sql(_CHECKED, _of(key, due, check_at=check_at))
+            if not connection.exec_driver_sql(_CHECKED, _of(key, due, check_at=check_at)).rowcount:
+                return False
             journal.append(connection, drafts, ids=self._ids)
             _count(connection, key, missed=len(drafts), now=now)
+            return True
 
-        self._run(settle)
-        if drafts:
+        settled: bool = self._run(settle)
+        if drafts:  # also when it was an earlier attempt, cut off, that settled it
             self._appended()
+        return settled
 
     def put_off_origin(self, key: Key, due: DueOrigin, *, until: datetime) -> None:
         self._run(lambda connection: connection.exec_driver_sql(_PUT_OFF, _of(key, due, check_at=until)))

@@ -323,8 +323,12 @@ def test_a_check_in_vain_is_counted_and_put_off_but_what_was_heard_meanwhile_cou
     records.settle_origin(SUBSCRIPTIONS, found, [], check_at=later, now=NOW)
     (again,) = due(site, until=later)
     assert (again.check_at, again.checks) == (later, 1)
-    records.settle_origin(SUBSCRIPTIONS, found, [], check_at=None, now=NOW)  # of a moment that is over
+    said = SubscriptionReported("apple", "production", found.original_transaction_id, 1, "signed")
+    news = [Draft(payload=said, app=GAME, subject="sub_1", user_id=None, occurred_at=NOW, trace_id="0" * 32)]
+    assert not records.settle_origin(SUBSCRIPTIONS, found, news, check_at=None, now=NOW)  # of a moment that is over
     assert due(site, until=later) == [again]
+    assert read(site, SUBSCRIPTIONS).missed == 0
+    assert transact(site.engine, lambda connection: journal.heads(connection, app=GAME, subjects=["sub_1"])) == []
     records.put_off_origin(SUBSCRIPTIONS, again, until=later + timedelta(minutes=10))
     assert due(site, until=later) == []
     (put_off,) = due(site, until=later + timedelta(minutes=10))

@@ -84,8 +84,9 @@ class Reconciliations(Protocol):
 
     def settle_origin(
         self, key: Key, due: DueOrigin, drafts: Sequence[Draft], *, check_at: datetime | None, now: datetime
-    ) -> None:
-        """Records what is news, as missed, and notes when to ask again, unless something was heard meanwhile."""
+    ) -> bool:
+        """Records what is news, as missed, and notes when to ask again. False, and nothing of it, when something was
+        heard meanwhile: what is news may be none any more, and it is asked again when that says."""
         ...
 
     def put_off_origin(self, key: Key, due: DueOrigin, *, until: datetime) -> None:

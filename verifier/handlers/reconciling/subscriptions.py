@@ -96,7 +96,7 @@ class Subscriptions:
         known = self._records.statements(run.key, {transaction.transaction_id for transaction in stated.values()})
         news = [standing for standing in stated if _is_news(standing, stated, known, due)]
         status = next((each.status for each in standings if _is_of(each, due)), None)
-        self._records.settle_origin(
+        settled = self._records.settle_origin(
             run.key,
             due,
             [self._draft(run, standing) for standing in news],
@@ -104,8 +104,8 @@ class Subscriptions:
             now=now,
         )
         run.looked_at += 1
-        run.recorded += len(news)
-        run.missed += len(news)
+        run.recorded += len(news) if settled else 0
+        run.missed += len(news) if settled else 0
 
     def _read(self, run: Run, standings: Iterable[Standing]) -> Iterable[tuple[Standing, StoreTransaction]]:
         """What is signed inside is verified by who acts on it; here it is only compared."""
