@@ -46,6 +46,10 @@ class ManualClock:
         self._now += timedelta(seconds=seconds)
         self._elapsed_s += seconds
 
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps for so long: its monotonic clock stands still (Linux, clock_gettime(2))."""
+        self._now += timedelta(seconds=seconds)
+
 
 def rfc3339(moment: datetime) -> str:
     """`2026-01-31T12:00:00.123Z`: UTC with milliseconds, as every time in the HTTP contract."""

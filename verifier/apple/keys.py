@@ -26,6 +26,9 @@ TOKEN_RENEWED_BEFORE_END_S: Final = 60
 CLOCK_SKEW_S: Final = 60
 """A token says that it was issued so long ago: Apple's clock may be behind ours."""
 
+FRESH_S: Final = 60
+"""A token that is younger has not become too old, whatever happened to our clock."""
+
 
 class SigningKeyInvalid(Exception):
     """The key of an app cannot be used; the message names the app and the file."""
@@ -95,21 +98,31 @@ class Tokens:
         self._clock = clock
         self._lock = threading.Lock()
         self._token: str | None = None
-        self._renew_at_s = 0.0
+        self._signed_at = clock.now()
+        self._signed_at_s = clock.monotonic()
 
     def current(self) -> str:
         """A token that is good for a minute at least."""
         with self._lock:
-            if self._token is None or self._clock.monotonic() >= self._renew_at_s:
+            if self._token is None or self._age_s() >= TOKEN_LIFETIME_S - TOKEN_RENEWED_BEFORE_END_S:
+                self._signed_at, self._signed_at_s = self._clock.now(), self._clock.monotonic()
                 self._token = self._sign()
-                self._renew_at_s = self._clock.monotonic() + TOKEN_LIFETIME_S - TOKEN_RENEWED_BEFORE_END_S
             return self._token
 
-    def discard(self, token: str) -> None:
-        """The store does not take this one: it may have been signed while our clock was wrong."""
+    def _age_s(self) -> float:
+        """By the clock that says more: a machine that was suspended has a monotonic one that stood still, and the other
+        may be set back."""
+        by_date = (self._clock.now() - self._signed_at).total_seconds()
+        return max(by_date, self._clock.monotonic() - self._signed_at_s)
+
+    def discard(self, token: str) -> bool:
+        """The store does not take this one: it may have been signed while our clock was wrong. Whether another may do:
+        one that was signed just now is not taken for what it is, but for the key."""
         with self._lock:
-            if self._token == token:
-                self._token = None
+            if self._token != token:
+                return True  # somebody else was told so before
+            self._token = None
+            return self._age_s() >= FRESH_S
 
     def _sign(self) -> str:
         now_s = int(self._clock.now().timestamp())

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import cattrs
@@ -41,7 +42,7 @@ from verifier.apple.refusals import (
     read_refusal,
 )
 from verifier.apple.retry_after import read_retry_after
-from verifier.apple.transport import StoreUnreachable, Transport
+from verifier.apple.transport import Answer, StoreUnreachable, Transport
 
 API: Final[Api] = "server_api"
 
@@ -271,30 +272,32 @@ class _StoreClient(AppStoreServerAPIClient):
         destination_class: type[T],
         content_type: str | None = None,
     ) -> T:
-        token = self._generate_token()
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        headers = {"Accept": "application/json"}
         content = None
         if body is not None:
             headers["Content-Type"] = content_type or "application/json"
             content = msgspec.json.encode(self._get_request_json(body))
-        try:
-            answer = called(
-                API,
-                lambda: self._transport.exchange(
-                    method, self._get_full_url(path), headers=headers, params=queryParameters, body=content
-                ),
-            )
-        except StoreUnreachable as error:
-            raise ServerApiUnavailable(str(error)) from error
+        ask = partial(self._transport.exchange, method, self._get_full_url(path), params=queryParameters, body=content)
+        answer, may_be_the_token = self._asked(ask, headers)
+        if may_be_the_token:
+            answered(API, answer.status)
+            answer, _ = self._asked(ask, headers)
         if 200 <= answer.status < 300:
             answered(API, answer.status)
             return self._read(answer.body, destination_class)
-        if answer.status == UNAUTHORIZED:
-            self._tokens.discard(token)
         retry_after_s = read_retry_after(answer.headers.get("Retry-After"), now=self._clock.now())
         refusal = read_refusal(answer.status, answer.body, retry_after_s=retry_after_s)
         answered(API, refusal.code if refusal.code in CODES else answer.status)
         raise refusal
+
+    def _asked(self, ask: Callable[..., Answer], headers: Mapping[str, str]) -> tuple[Answer, bool]:
+        """The answer, and whether another token may bring another one. Raises ServerApiUnavailable."""
+        token = self._generate_token()
+        try:
+            answer = called(API, lambda: ask(headers={**headers, "Authorization": f"Bearer {token}"}))
+        except StoreUnreachable as error:
+            raise ServerApiUnavailable(str(error)) from error
+        return answer, answer.status == UNAUTHORIZED and self._tokens.discard(token)
 
     def _read(self, body: bytes, destination_class: type[T]) -> T:
         try:

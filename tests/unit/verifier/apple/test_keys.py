@@ -113,6 +113,13 @@ def test_a_token_is_used_again_until_shortly_before_its_end() -> None:
     assert minted.tokens.current() != token
 
 
+def test_a_machine_that_slept_does_not_use_a_token_of_before() -> None:
+    minted = Minted()
+    token = minted.tokens.current()
+    minted.clock.suspend(540)
+    assert minted.tokens.current() != token
+
+
 def test_a_token_that_the_store_does_not_take_is_not_used_again() -> None:
     minted = Minted()
     token = minted.tokens.current()

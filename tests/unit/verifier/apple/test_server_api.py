@@ -109,14 +109,24 @@ def test_questions_of_both_environments_and_of_all_threads_carry_the_same_token(
     assert len({asked.headers["Authorization"] for asked in asking.store.asked}) == 1
 
 
-def test_after_a_401_the_next_question_carries_a_new_token(asking: Asking) -> None:
-    asking.store.tell(ONE, says(b"Unauthenticated", status=401), says(FOUND))
+def test_a_question_whose_token_is_not_taken_any_more_is_asked_again_with_a_new_one(asking: Asking) -> None:
+    asking.store.tell(ONE, says(FOUND), says(b"Unauthenticated", status=401), says(FOUND))
+    asking.transaction()
+    asking.clock.advance(60)
+    assert asking.transaction() == "a.b.c"
+    first, second, third = [asked.headers["Authorization"] for asked in asking.store.asked]
+    assert first == second != third
+
+
+def test_a_key_that_is_not_taken_is_asked_with_no_more_than_it_has_to_be(asking: Asking) -> None:
+    asking.store.tell(ONE, *[says(b"Unauthenticated", status=401)] * 3, says(FOUND))
     with pytest.raises(ServerApiMisconfigured):
         asking.transaction()
-    asking.clock.advance(1)
-    asking.transaction()
-    first, second = [asked.headers["Authorization"] for asked in asking.store.asked]
-    assert first != second
+    asking.store.asked.clear()
+    asking.clock.advance(60)
+    with pytest.raises(ServerApiMisconfigured):
+        asking.transaction()
+    assert len(asking.store.asked) == 1, "its token was signed just now"
 
 
 def test_an_app_without_a_key_is_told_what_is_missing_and_nobody_is_asked(asking: Asking) -> None:
