@@ -75,7 +75,7 @@ class Whereabouts:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What is known of what was asked for: the newest of so many purchases (`total`), and the newest of so many
-    timelines (`timelines`) whose events are worth to be read.
+    timelines (`timelines`) whose events are to be shown.
 
     `claims_since`: how far back claims were searched that no store has confirmed; None: as far as was wanted.
     """
