@@ -6,7 +6,7 @@ head of its subject's timeline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -178,6 +178,18 @@ def append_each_once(
     types = [draft.payload.TYPE for draft, event_id in zip(drafts, event_ids, strict=True) if event_id in recorded]
     after_commit(connection, lambda: count_recorded(types))
     return [event_id if event_id in recorded else None for event_id in event_ids]
+
+
+def forget_fingerprints(connection: Connection, timelines: Collection[tuple[AppId, str]]) -> None:
+    """The next proof of each of these subjects, by app, is another one, whatever it is (see `append_each_once`)."""
+    connection.exec_driver_sql(
+        "update journal.timeline set fingerprint = null"
+        " where (app, subject) in (select * from unnest(%(apps)s::text[], %(subjects)s::text[]))",
+        {
+            "apps": array_literal(app for app, _ in timelines),
+            "subjects": array_literal(subject for _, subject in timelines),
+        },
+    )
 
 
 def head(connection: Connection, *, app: AppId, subject: str) -> Head | None:

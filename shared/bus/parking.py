@@ -109,9 +109,13 @@ def drop(
     now: datetime,
 ) -> int:
     """Gives stuck deliveries of these events up, for good, and writes down who did. The events stay in the journal.
-    How many."""
+    How many.
+
+    A proof that was given up may be sent once more: nobody looks at it any more, so it is no repeat.
+    """
     moved = _move(connection, "delete from journal.delivery", event_ids=event_ids, consumer=consumer)
     journal.append(connection, [one.draft(DeliveryDropped(one.consumer, actor), now) for one in moved], ids=ids)
+    journal.forget_fingerprints(connection, [(one.app, one.subject) for one in moved])
     return len(moved)
 
 

@@ -24,6 +24,7 @@ from shared.bus import courier as under_test
 from shared.bus import parking
 from shared.bus.courier import PAUSE_S, SWEEP_S, BrokerUnavailable, Courier, Message
 from shared.bus.heartbeat import Heartbeat
+from shared.bus.journal import append_once
 from shared.bus.routes import LEDGER, NOTIFIER, VERIFIER, VERIFIER_STORE, Consumer, ConsumerName
 from shared.bus.wake import Sleeper, Waker
 from shared.clock import Clock, ManualClock, SystemClock
@@ -746,6 +747,24 @@ class TestParking:
         assert bus.open(VERIFIER, stuck) == {stuck[2]}
         rows = bus.execute("select from journal.event where id = any(%(ids)s)", ids=stuck)
         assert len(rows) == 3
+
+    def test_a_proof_that_was_dropped_is_no_repeat_when_it_is_sent_once_more(self, bus: Bus) -> None:
+        draft = bus.draft(SUBMITTED)
+
+        def sent() -> EventId | None:
+            return transact(
+                bus.engine,
+                lambda on: append_once(on, draft, ids=bus.ids, fingerprint=b"of it", reopen=[SUBMITTED.TYPE]),
+            )
+
+        first = sent()
+        assert first is not None
+        assert sent() is None
+        bus.set([first], "state = 'parked', due_at = 'infinity'")
+        assert sent() is None
+        move(parking.drop, bus, [first])
+        assert sent() is not None
+        assert sent() is None
 
     @pytest.mark.parametrize("how", [parking.retry, parking.drop])
     def test_another_consumers_delivery_is_left_alone(
