@@ -111,8 +111,9 @@ def scheduled_jobs(
         *,
         after: timedelta = timedelta(0),
     ) -> Job:
-        def oldest() -> Sequence[Any]:
-            return run(lambda connection: due_on(connection)(now=clock.now() - after, limit=EXPIRED_AT_ONCE_MAX))
+        def oldest(besides: int) -> Sequence[Any]:
+            limit = EXPIRED_AT_ONCE_MAX + besides
+            return run(lambda connection: due_on(connection)(now=clock.now() - after, limit=limit))
 
         def end_all(due: Sequence[Any]) -> int:
             count: int = run(lambda connection: end(connection, ids=ids, clock=clock, due=due))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -15,7 +15,7 @@ from shared.schedule import Alone, Job, Stopped
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 EXPIRE_EVERY_S: Final = 1.0
 LOOK_EVERY_S: Final = 30.0
@@ -23,30 +23,37 @@ LOOK_EVERY_S: Final = 30.0
 FORGET_EVERY_S: Final = 3600.0
 
 
-def expiring(name: str, *, due: Callable[[], Sequence[T]], end: Callable[[Sequence[T]], int]) -> Job:
-    """Ends what is due to end, until nothing more is: `due` names the oldest few, `end` says how many of them it ended.
+def expiring(name: str, *, due: Callable[[int], Sequence[K]], end: Callable[[Sequence[K]], int]) -> Job:
+    """Ends what is due to end, until nothing more is: `due` names the oldest few, and so many besides; `end` says how
+    many of them it ended.
 
-    What cannot be ended, because the books are damaged there, keeps nothing else from ending. It stays due, and is told
-    each time: somebody has to look.
+    What cannot be ended, because the books are damaged there, keeps nothing else from ending, however much that is. It
+    stays due, and is told each time: somebody has to look.
     """
 
     def work(stopped: Stopped) -> None:
-        while not stopped() and (found := due()) and (count := _end(name, found, end)):
-            log.info("ended, since their time was over", job=name, count=count)
+        damaged: set[K] = set()
+        while not stopped() and (found := [each for each in due(len(damaged)) if each not in damaged]):
+            known = len(damaged)
+            if count := _end(name, found, end, damaged):
+                log.info("ended, since their time was over", job=name, count=count)
+            elif len(damaged) == known:  # somebody else was faster
+                return
 
     return Job(name, EXPIRE_EVERY_S, work, vital=True)
 
 
-def _end(name: str, found: Sequence[T], end: Callable[[Sequence[T]], int]) -> int:
-    """All at once; if that fails, one by one."""
+def _end(name: str, found: Sequence[K], end: Callable[[Sequence[K]], int], damaged: set[K]) -> int:
+    """All at once; if that fails, one by one. Notes which cannot be ended."""
     try:
         return end(found)
     except DatabaseUnavailable:
         raise
     except Exception as error:
         if len(found) > 1:
-            return sum(_end(name, [each], end) for each in found)
+            return sum(_end(name, [each], end, damaged) for each in found)
         log.exception("cannot be ended: run `purser audit`", job=name, id=str(found[0]), error=type(error).__name__)
+        damaged.update(found)
         return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 import pytest
@@ -25,15 +25,15 @@ def never() -> bool:
 class Due:
     """So much is due; `broken` of it cannot be ended."""
 
-    def __init__(self, *ids: int, broken: int | None = None) -> None:
+    def __init__(self, *ids: int, broken: Collection[int] = ()) -> None:
         self.left = list(ids)
-        self._broken = broken
+        self._broken = set(broken)
 
-    def oldest(self) -> list[int]:
-        return self.left[:2]
+    def oldest(self, besides: int) -> list[int]:
+        return self.left[: 2 + besides]
 
     def end(self, due: Sequence[int]) -> int:
-        if self._broken in due:
+        if self._broken.intersection(due):
             raise AssertionError("damaged")
         self.left = [each for each in self.left if each not in due]
         return len(due)
@@ -52,9 +52,26 @@ def test_expiring_stops_when_it_is_told_to() -> None:
 
 
 def test_what_cannot_be_ended_keeps_nothing_else_from_ending() -> None:
-    holds = Due(1, 2, 3, 4, broken=1)
+    holds = Due(1, 2, 3, 4, broken={1})
     expiring("holds", due=holds.oldest, end=holds.end).work(never)
     assert holds.left == [1]
+
+
+def test_nor_does_more_of_it_than_is_looked_at_at_once() -> None:
+    holds = Due(1, 2, 3, 4, 5, 6, 7, broken={1, 2, 3, 5})
+    expiring("holds", due=holds.oldest, end=holds.end).work(never)
+    assert holds.left == [1, 2, 3, 5]
+
+
+def test_what_others_end_meanwhile_is_not_waited_for() -> None:
+    asked: list[Sequence[int]] = []
+
+    def end(due: Sequence[int]) -> int:
+        asked.append(due)
+        return 0
+
+    expiring("holds", due=lambda _: [1, 2], end=end).work(never)
+    assert asked == [[1, 2]]
 
 
 def test_a_database_that_is_away_is_not_asked_for_each_by_itself() -> None:
@@ -65,7 +82,7 @@ def test_a_database_that_is_away_is_not_asked_for_each_by_itself() -> None:
         raise DatabaseUnavailable("away")
 
     with pytest.raises(DatabaseUnavailable):
-        expiring("holds", due=lambda: [1, 2], end=end).work(never)
+        expiring("holds", due=lambda _: [1, 2], end=end).work(never)
     assert asked == [[1, 2]]
 
 
