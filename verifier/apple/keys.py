@@ -119,10 +119,10 @@ class Tokens:
         """The store does not take this one: it may have been signed while our clock was wrong. Whether another may do:
         one that was signed just now is not taken for what it is, but for the key."""
         with self._lock:
-            if self._token != token:
-                return True  # somebody else was told so before
-            self._token = None
-            return self._age_s() >= FRESH_S
+            if self._token == token:
+                self._token = None
+                return self._age_s() >= FRESH_S
+            return True  # somebody else was told so before
 
     def _sign(self) -> str:
         now_s = int(self._clock.now().timestamp())
